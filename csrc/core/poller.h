@@ -1,0 +1,57 @@
+/* The one background thread of the process: epoll, and what nobody else is doing.
+ *
+ * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * A pollee is anything with a descriptor that the poller may be asked to watch: a link, a listener, a handshake. It is
+ * embedded in its owner, which gives it a table of functions. The poller holds one reference to the owner from
+ * nl_poller_add() to the `released` call that follows nl_poller_del(), so a late event never meets freed memory.
+ *
+ * All functions may be called under the owner's lock (poller.mu is a leaf); the callbacks are made by the poller thread
+ * with no lock held, one at a time. An idle process makes no wake-up: without a timer and without a sweep the thread
+ * sleeps in epoll_wait for ever. Watching is one-shot: after an event nothing is watched until nl_poller_watch().
+ */
+#ifndef NL_POLLER_H
+#define NL_POLLER_H
+
+#include "neolink.h"
+
+typedef struct nl_pollee nl_pollee;
+
+typedef struct nl_pollee_ops {
+    void (*event)(nl_pollee *, uint32_t events);        /* EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLLRDHUP */
+    void (*timer)(nl_pollee *);                         /* the deadline of nl_poller_timer() passed */
+    bool (*sweep)(nl_pollee *);                         /* false: take me off the sweep list */
+    void (*released)(nl_pollee *);                      /* after del: the poller's reference goes back; may free */
+} nl_pollee_ops;
+
+struct nl_pollee {
+    const nl_pollee_ops *ops;       /* [const] */
+    int       fd;                   /* [const] between add and del */
+    /* below: private to the poller, under its lock */
+    bool      added, in_epoll, deleted;
+    int64_t   timer_ns;             /* NL_FOREVER: none */
+    nl_pollee *timer_next, **timer_prevp;
+    nl_pollee *sweep_next, **sweep_prevp;
+    nl_pollee *retire_next;
+};
+
+#define NL_SWEEP_NS INT64_C(2000000)    /* how long a link just read by a thread may stay unwatched */
+
+/* Starts the thread when it does not run. NL_ENOMEM, NL_ESYS. The caller gives the poller one reference. */
+nl_err nl_poller_add(nl_pollee *p);
+/* Watch for these events, once. NL_ESYS: epoll refused; then the owner must fail. */
+nl_err nl_poller_watch(nl_pollee *p, uint32_t events);
+/* Call `timer` at that time of the monotonic clock; replaces an earlier one; NL_FOREVER cancels. */
+void   nl_poller_timer(nl_pollee *p, int64_t at_ns);
+/* Call `sweep` every NL_SWEEP_NS until it returns false. */
+void   nl_poller_sweep(nl_pollee *p);
+/* Nothing is called any more but `released`, once, soon. The owner closes the descriptor after this call. */
+void   nl_poller_del(nl_pollee *p);
+/* True on the poller's own thread. */
+bool   nl_poller_is_me(void);
+/* Bumped in each forked child: an object that remembers another number is a parent's. */
+unsigned nl_fork_generation(void);
+/* Counters for tests: how often the thread woke up. */
+uint64_t nl_poller_wakeups(void);
+
+#endif

@@ -1,0 +1,125 @@
+/* Every system call and allocation of the core passes here: the seam where tests make the n-th one fail, and where the
+ * clock can be replaced. In a normal build each function is a direct call; with -DNL_FAULTS it asks sys_fault() first.
+ *
+ * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef NL_SYS_H
+#define NL_SYS_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+typedef enum sys_call {
+    SC_MALLOC, SC_RECV, SC_SENDMSG, SC_POLL, SC_EPOLL_CREATE, SC_EPOLL_CTL, SC_EPOLL_WAIT, SC_EVENTFD, SC_ACCEPT,
+    SC_CONNECT, SC_SOCKET, SC_FCNTL, SC_SETSOCKOPT, SC_BIND, SC_LISTEN, SC_THREAD, SC_CALLS
+} sys_call;
+
+#ifdef NL_FAULTS
+/* Returns 0 to let the call pass, else the errno it shall fail with. For RECV and SENDMSG *len may be lowered to make
+ * it short. Defined by the test program. */
+int sys_fault(sys_call call, size_t *len);
+#define SYS_ASK(call, lenp, fail) do { int e_ = sys_fault((call), (lenp)); if (e_) { errno = e_; return (fail); } } while (0)
+#else
+#define SYS_ASK(call, lenp, fail) ((void)0)
+#endif
+
+static inline void *sys_malloc(size_t n)             { SYS_ASK(SC_MALLOC, NULL, NULL); return malloc(n); }
+static inline void *sys_calloc(size_t k, size_t n)   { SYS_ASK(SC_MALLOC, NULL, NULL); return calloc(k, n); }
+static inline void *sys_realloc(void *p, size_t n)   { SYS_ASK(SC_MALLOC, NULL, NULL); return realloc(p, n); }
+static inline void  sys_free(void *p)                { free(p); }
+
+static inline ssize_t sys_recv(int fd, void *p, size_t n, int flags)
+{
+    SYS_ASK(SC_RECV, &n, -1);
+    return recv(fd, p, n, flags);
+}
+
+static inline ssize_t sys_sendmsg(int fd, struct msghdr *msg, int flags)
+{
+#ifdef NL_FAULTS
+    size_t len = SIZE_MAX;
+    struct iovec one;
+    struct msghdr cut;
+    SYS_ASK(SC_SENDMSG, &len, -1);
+    if (len < SIZE_MAX && msg->msg_iovlen && msg->msg_iov[0].iov_len > len) {      /* a short write */
+        one = msg->msg_iov[0];
+        one.iov_len = len ? len : 1;
+        cut = *msg;
+        cut.msg_iov = &one;
+        cut.msg_iovlen = 1;
+        return sendmsg(fd, &cut, flags);
+    }
+#endif
+    return sendmsg(fd, msg, flags);
+}
+
+static inline int sys_poll(struct pollfd *p, nfds_t n, int64_t timeout_ns)     /* < 0: for ever; EINTR is returned */
+{
+    struct timespec ts = { (time_t)(timeout_ns / 1000000000), (long)(timeout_ns % 1000000000) };
+    SYS_ASK(SC_POLL, NULL, -1);
+    return ppoll(p, n, timeout_ns < 0 ? NULL : &ts, NULL);
+}
+
+static inline int sys_epoll_create(void)                        { SYS_ASK(SC_EPOLL_CREATE, NULL, -1); return epoll_create1(EPOLL_CLOEXEC); }
+static inline int sys_epoll_ctl(int ep, int op, int fd, struct epoll_event *ev) { SYS_ASK(SC_EPOLL_CTL, NULL, -1); return epoll_ctl(ep, op, fd, ev); }
+static inline int sys_epoll_wait(int ep, struct epoll_event *ev, int n, int ms) { SYS_ASK(SC_EPOLL_WAIT, NULL, -1); return epoll_wait(ep, ev, n, ms); }
+static inline int sys_eventfd(void)                             { SYS_ASK(SC_EVENTFD, NULL, -1); return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
+static inline int sys_accept(int fd, struct sockaddr *a, socklen_t *n) { SYS_ASK(SC_ACCEPT, NULL, -1); return accept4(fd, a, n, SOCK_CLOEXEC | SOCK_NONBLOCK); }
+static inline int sys_connect(int fd, const struct sockaddr *a, socklen_t n) { SYS_ASK(SC_CONNECT, NULL, -1); return connect(fd, a, n); }
+static inline int sys_socket(int family, int type)              { SYS_ASK(SC_SOCKET, NULL, -1); return socket(family, type | SOCK_CLOEXEC, 0); }
+static inline int sys_bind(int fd, const struct sockaddr *a, socklen_t n) { SYS_ASK(SC_BIND, NULL, -1); return bind(fd, a, n); }
+static inline int sys_listen(int fd, int backlog)               { SYS_ASK(SC_LISTEN, NULL, -1); return listen(fd, backlog); }
+static inline int sys_setsockopt(int fd, int level, int name, const void *v, socklen_t n) { SYS_ASK(SC_SETSOCKOPT, NULL, -1); return setsockopt(fd, level, name, v, n); }
+static inline int sys_fcntl(int fd, int op, int arg)            { SYS_ASK(SC_FCNTL, NULL, -1); return fcntl(fd, op, arg); }
+
+static inline int sys_thread(pthread_t *t, const pthread_attr_t *attr, void *(*run)(void *), void *arg)
+{
+#ifdef NL_FAULTS
+    int e = sys_fault(SC_THREAD, NULL);
+    if (e)
+        return e;
+#endif
+    return pthread_create(t, attr, run, arg);
+}
+
+static inline int64_t sys_now_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+/* Sleeps while *word is `value`, until the absolute monotonic deadline. 0 woken or changed, else EINTR, ETIMEDOUT. A
+ * condition variable would not do: it never returns EINTR, and Ctrl-C needs it. */
+static inline int sys_futex_wait(atomic_uint *word, unsigned value, int64_t deadline_ns)
+{
+    struct timespec ts = { (time_t)(deadline_ns / 1000000000), (long)(deadline_ns % 1000000000) };
+    if (syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, value, deadline_ns == INT64_MAX ? NULL : &ts, NULL,
+                FUTEX_BITSET_MATCH_ANY) == 0 || errno == EAGAIN)
+        return 0;
+    return errno;
+}
+
+static inline void sys_futex_wake(atomic_uint *word, int n) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, n, NULL, NULL, 0); }
+
+#endif
