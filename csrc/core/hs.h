@@ -18,8 +18,8 @@
 typedef enum nl_hs_state {
     NL_HS_GOING,            /* feed me, or wait */
     NL_HS_DONE,             /* wire and version are agreed */
-    NL_HS_REDIAL,           /* dialer only: this socket is lost; dial once more with nl_hs_init_redial */
-    NL_HS_FAILED            /* report says why; our opening is in the output and must still be sent */
+    NL_HS_REDIAL,           /* dialer on auto only: this socket is lost; dial once more, offering redial_wire */
+    NL_HS_FAILED            /* report says why; what the output holds must still be sent */
 } nl_hs_state;
 
 typedef struct nl_hs {
@@ -36,6 +36,7 @@ typedef struct nl_hs {
     size_t   out_len;
     int64_t  patience_ns;   /* NL_FOREVER: silence means nothing now */
     nl_wire  redial_wire;   /* with NL_HS_REDIAL: offer this one */
+    nl_wire  peer_wire;     /* what the peer's opening said, agreed or not; AUTO: not known */
     nl_hs_report report;    /* filled at FAILED and REDIAL */
 } nl_hs;
 
@@ -45,6 +46,7 @@ void nl_hs_init(nl_hs *hs, nl_role role, nl_wire wire, int version, bool tls);
 size_t nl_hs_feed(nl_hs *hs, const uint8_t *all, size_t n);
 void nl_hs_eof(nl_hs *hs);                              /* the peer closed: FAILED or REDIAL */
 void nl_hs_silence(nl_hs *hs);                          /* patience_ns passed without a byte */
+void nl_hs_give_up(nl_hs *hs);                          /* the driver's time is over: FAILED, as it stands now */
 /* Takes what is to be sent: copies at most cap bytes, returns their number, and forgets them. */
 size_t nl_hs_output(nl_hs *hs, uint8_t *out, size_t cap);
 
