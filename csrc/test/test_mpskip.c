@@ -30,7 +30,7 @@ static nl_mp_result skip_copy(nl_mpskip *skip, const uint8_t *p, size_t n, size_
     return result;
 }
 
-/* The item of `len` bytes at p is skipped whole, byte by byte, in two parts at every split, and with others behind it. */
+/* The item of `len` bytes at p is skipped whole, byte by byte, and in two parts at every split. */
 static void assert_item(const uint8_t *p, size_t len)
 {
     nl_mpskip whole = { 0, 1, 0 }, bytes = whole;
@@ -113,7 +113,8 @@ static void test_containers(void **state)
     (void)state;
     static const char *const items[] = {
         "\x90", "\x93\x01\x02\x03", "\xdc\x00\x00", "\xdc\x00\x02\xc0\xc0", "\xdd\x00\x00\x00\x02\xc0\xc4\x00",
-        "\x80", "\x82\x01\x02\x03\x04", "\xde\x00\x01\x05\x90", "\xdf\x00\x00\x00\x01\x05\x91\xc3", "\x91\x91\x91\x91\x90",
+        "\x80", "\x82\x01\x02\x03\x04", "\xde\x00\x01\x05\x90", "\xdf\x00\x00\x00\x01\x05\x91\xc3",
+        "\x91\x91\x91\x91\x90",
         "\x92\x81\x92\x01\x02\x90\xc4\x01z",
     };
     static const size_t lengths[] = { 1, 4, 3, 5, 8, 1, 5, 5, 8, 5, 9 };
