@@ -2,8 +2,8 @@
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The dialer owns everything a dial has under way, so a wait that a signal ends loses nothing: the next one goes on where
- * it was. A wait sleeps in poll on two descriptors, the socket and an eventfd that cancels.
+ * The dialer owns everything a dial has under way, so a wait that a signal ends loses nothing: the next one goes on
+ * where it was. A wait sleeps in poll on two descriptors, the socket and an eventfd that cancels.
  *
  *   CONNECT      start connecting                                     -> CONNECTING, SHAKING
  *   CONNECTING   the kernel connects; a full unix backlog has no      -> SHAKING, OVER

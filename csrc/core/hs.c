@@ -84,10 +84,10 @@ static sight look_at_array(const uint8_t *p, size_t n, const uint8_t *magic, siz
     }
 }
 
-/* A word of N, or a header of 2016: both begin with zeros. A 2016 dialer's first message id is 0 or 1 and its first code
- * is 1, where N has the upper half of a message id, 0. So a word of 2 or more needs no second look, and it must not
- * get one, for NEO/go says nothing more until it is answered. Neither does a word that cannot be 2016: a listener of
- * 2016 never speaks first, and who was told to speak N 1 takes the peer by that word. */
+/* A word of N, or a header of 2016: both begin with zeros. A 2016 dialer's first message id is 0 or 1 and its first
+ * code is 1, where N has the upper half of a message id, 0. So a word of 2 or more needs no second look, and it must
+ * not get one, for NEO/go says nothing more until it is answered. Neither does a word that cannot be 2016: a listener
+ * of 2016 never speaks first, and who was told to speak N 1 takes the peer by that word. */
 static sight look_at_zeros(const nl_hs *hs, const uint8_t *p, size_t n)
 {
     static const uint8_t zeros[5];

@@ -7,16 +7,17 @@
  *
  *   poller: connection --> shake --> outcome --> queue --> nl_listener_accept
  *
- * Three things bound it: at most SHAKES_MAX handshakes, at most `backlog` links that nobody took (with what is under way
- * on top), and at most REPORTS_MAX failures. Over the first two the socket is not watched, and peers wait in the kernel's
- * backlog; over the third, failures are only counted. When the process is out of descriptors, accept would fail again
- * at once, and the socket would be readable at once: so it rests for REST_NS.
+ * Three things bound it: at most SHAKES_MAX handshakes, at most `backlog` links that nobody took (with what is under
+ * way on top), and at most REPORTS_MAX failures. Over the first two the socket is not watched, and peers wait in the
+ * kernel's backlog; over the third, failures are only counted. When the process is out of descriptors, accept would
+ * fail again at once, and the socket would be readable at once: so it rests for REST_NS.
  *
- * Who touches what. A shake belongs to the poller's thread alone, but for its place in `shakes` [mu]; even close does not
- * touch it, but sets its timer off, and the thread then finds the listener closed. No link function is called under mu.
+ * Who touches what. A shake belongs to the poller's thread alone, but for its place in `shakes` [mu]; even close does
+ * not touch it, but sets its timer off, and the thread then finds the listener closed. No link function is called under
+ * mu.
  *
- * References. `users` are the API's; the last one closes. `refs` keep the memory: one for all users, one for the poller,
- * one for each shake.
+ * References. `users` are the API's; the last one closes. `refs` keep the memory: one for all users, one for the
+ * poller, one for each shake.
  */
 #include "link.h"
 #include "opening.h"
@@ -190,8 +191,8 @@ static void name_peer(outcome *o)
     nl_fault_set(&o->why, NL_EHANDSHAKE, why.sys_errno, "peer %s: %s", name, why.text);
 }
 
-/* The end of it: leaves the poller, then becomes a link if it can. In this order, for the link will ask the poller to watch
- * the same descriptor. */
+/* The end of it: leaves the poller, then becomes a link if it can. In this order, for the link will ask the poller to
+ * watch the same descriptor. */
 static void shake_end(shake *s, bool good)
 {
     nl_listener *l = s->listener;
@@ -562,7 +563,7 @@ const struct sockaddr *nl_listener_address(const nl_listener *l, socklen_t *len)
 
 int nl_listener_fd(const nl_listener *l)
 {
-    nl_listener *mine = (nl_listener *)(uintptr_t)l;    /* const is for the caller; the lock is not part of what it means */
+    nl_listener *mine = (nl_listener *)(uintptr_t)l;    /* const is the caller's view; the lock is no part of it */
     if (l->fork_generation != nl_fork_generation())
         return -1;
     pthread_mutex_lock(&mine->mu);

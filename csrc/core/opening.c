@@ -379,9 +379,9 @@ static nl_err collect_early(nl_opening *o, uint8_t **early, size_t *len)
         return NL_ENOMEM;
     memcpy(*early, o->in + o->used, had);
     *len = had;
-    while (o->tls && *len < had + EARLY_MAX) {
+    while (o->tls && *len < had + EARLY_MAX) {          /* an end or a fault is seen by the link again */
         size_t n = 0;
-        nl_tls_read(o->tls, *early + *len, had + EARLY_MAX - *len, &n, &ignored);   /* an end is seen by the link again */
+        nl_tls_read(o->tls, *early + *len, had + EARLY_MAX - *len, &n, &ignored);
         if (n == 0)
             break;
         *len += n;
@@ -435,8 +435,8 @@ int nl_socket_options(int fd, const nl_keepalive *keepalive)
         return -1;
     if (keepalive->idle_s <= 0)
         return 0;
-    /* Probes are sent only while nothing is in flight. The user timeout is for the rest: a send that nobody acknowledges
-     * ends as soon as a silence would have. */
+    /* Probes are sent only while nothing is in flight. The user timeout is for the rest: a send that nobody
+     * acknowledges ends as soon as a silence would have. */
     int64_t patience_ms = 1000 * (keepalive->idle_s + (int64_t)keepalive->interval_s * keepalive->probes);
     if (set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1) < 0 ||
         set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, keepalive->idle_s) < 0 ||
