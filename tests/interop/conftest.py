@@ -1,0 +1,99 @@
+# Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
+"""Fixtures: one running cluster per kind of NEO/py for the whole session, Go programs per test.
+
+A peer that dies belongs to the test during which it died: that test fails, with what the peer printed, and the next
+one gets a new cluster.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from .peers import Address, Cluster, GoProgram, PeerFailure, Process, find_neopy
+
+pytest.register_assert_rewrite(f"{__package__}.neopy_cases")
+
+_HINTS = {
+    "M": "no NEO/py of wire M: set NEOLINK_NEOPY to a checkout and NEOLINK_NEOPY_PYTHON to an interpreter for it",
+    "N": "no NEO/py of wire N: set NEOLINK_NEO112_PYTHON to a Python 2.7 with neoppod 1.12",
+}
+
+
+class ClusterHouse:
+    """Keeps the session's cluster of one wire, and builds a new one when the last one was lost."""
+
+    def __init__(self, wire: str, new_directory: Callable[[], Path]) -> None:
+        self.wire = wire
+        self.new_directory = new_directory
+        self.software = find_neopy(wire)
+        self.current: Cluster | None = None
+
+    def cluster(self) -> Cluster:
+        if self.software is None:
+            pytest.skip(_HINTS[self.wire])
+        if self.current is None:
+            cluster = Cluster(self.software, self.new_directory())
+            cluster.start()
+            self.current = cluster
+        return self.current
+
+    def check(self) -> None:
+        """Fails the test after which a node is missing."""
+        assert self.current is not None
+        try:
+            self.current.check_alive()
+        except PeerFailure:
+            self.drop()
+            raise
+
+    def drop(self) -> None:
+        if self.current is not None:
+            self.current.stop()
+            self.current = None
+
+
+@pytest.fixture(scope="session")
+def cluster_houses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], ClusterHouse]]:
+    houses: dict[str, ClusterHouse] = {}
+
+    def house(wire: str) -> ClusterHouse:
+        if wire not in houses:
+            houses[wire] = ClusterHouse(wire, lambda: tmp_path_factory.mktemp(f"cluster-{wire}"))
+        return houses[wire]
+
+    yield house
+    for one in houses.values():
+        one.drop()
+
+
+@pytest.fixture
+def cluster(request: pytest.FixtureRequest, cluster_houses: Callable[[str], ClusterHouse]) -> Iterator[Cluster]:
+    """The running cluster of the test class's `wire`. All its nodes must have survived the test."""
+    house = cluster_houses(request.cls.wire)
+    yield house.cluster()
+    house.check()
+
+
+@pytest.fixture
+def go_program() -> Callable[[str], str]:
+    """The path of a prebuilt Go program by name; skips without it."""
+    def find(name: str) -> str:
+        path = GoProgram.find(name)
+        if path is None:
+            pytest.skip(f"no {name}: set NEOLINK_NEOGO to a folder with the programs that peers.GoProgram describes")
+        return path
+    return find
+
+
+@pytest.fixture
+def go_listen(go_program: Callable[[str], str], tmp_path: Path) -> Iterator[Callable[..., tuple[Process, Address]]]:
+    """Start an echo program: go_listen("neonet-echo", "-node") gives its process and address. Ended with the test."""
+    with ExitStack() as started:
+        def listen(name: str, *flags: str) -> tuple[Process, Address]:
+            process, address = GoProgram.listen(tmp_path, go_program(name), *flags)
+            started.callback(process.stop)
+            return process, address
+        yield listen

@@ -1,0 +1,290 @@
+# Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
+"""Real NEO peers as child processes: where to find them, how to start them, how to end them.
+
+Nothing here knows neolink: a peer is started, watched and ended with the operating system's means and the peer's own
+control tool, so that a fault in neolink shows in a test and not in its set-up.
+
+Which peers there are is up to the machine. A peer is used when it is installed, or when the environment points at it:
+
+=========================  ==========================================================================================
+NEOLINK_NEOPY              path of a NEO/py checkout (wire M)
+NEOLINK_NEOPY_PYTHON       the interpreter to run it with; alone: an interpreter that can import NEO/py
+NEOLINK_NEO112_PYTHON      a Python 2.7 that can import neoppod 1.12 (wire N)
+NEOLINK_NEOGO              a folder with prebuilt Go test programs, see GoProgram
+=========================  ==========================================================================================
+
+Without these, the interpreter that runs the tests and the one behind a `neomaster` on PATH are asked for the package
+`neo`. What is not found is skipped, with the reason.
+"""
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+Address = tuple[str, int]
+
+START_SECONDS = 30.0        # a cluster is up in about 2 s; the rest is for a loaded machine
+END_SECONDS = 10.0          # between asking a process to end and ending it
+POLL_SECONDS = 0.02         # how often a condition is looked at
+
+# Answers "M 5" or "N 6". Only the generation M keeps its opening as a packet; runs on Python 2 and 3.
+_PROBE = """
+from neo.lib import protocol as p
+print('%s %d' % ('M' if hasattr(p, 'HANDSHAKE_PACKET') else 'N', p.PROTOCOL_VERSION))
+"""
+
+
+class PeerFailure(Exception):
+    """A peer did not start, or died. The text has what it printed."""
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = START_SECONDS) -> None:
+    """Look at `condition` until it holds; PeerFailure names `what` when `seconds` have passed."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise PeerFailure(f"{what}: not within {seconds:g} s")
+        time.sleep(POLL_SECONDS)
+
+
+def free_addresses(count: int) -> list[Address]:
+    """Loopback addresses nobody listens on: all are held at once, so they differ."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for s in sockets:
+            s.bind(("127.0.0.1", 0))
+        return [s.getsockname() for s in sockets]
+    finally:
+        for s in sockets:
+            s.close()
+
+
+def join(address: Address) -> str:
+    return f"{address[0]}:{address[1]}"
+
+
+class Process:
+    """One peer process. What it prints goes to a file, which is shown when something fails."""
+
+    def __init__(self, name: str, command: Sequence[str], directory: Path, env: dict[str, str] | None = None) -> None:
+        self.name = name
+        self.log = directory / f"{name}.log"
+        with self.log.open("wb") as log:
+            self._popen = subprocess.Popen(command, cwd=directory, env=env, stdin=subprocess.DEVNULL, stdout=log,
+                                           stderr=subprocess.STDOUT)
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    def alive(self) -> bool:
+        return self._popen.poll() is None
+
+    def check_alive(self) -> None:
+        if not self.alive():
+            raise PeerFailure(f"{self.name} ended with status {self._popen.returncode}:\n{self.output()}")
+
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")[-4000:]
+
+    def wait_output(self, text: str) -> None:
+        """Wait until the process has printed `text`."""
+        def printed() -> bool:
+            found = text in self.log.read_text(errors="replace")
+            if not found:
+                self.check_alive()
+            return found
+        wait_until(printed, f"{self.name} prints {text!r}")
+
+    def wait_listening(self, address: Address) -> None:
+        """Wait until a connect to `address` succeeds."""
+        def reached() -> bool:
+            self.check_alive()
+            with socket.socket() as s:
+                return s.connect_ex(address) == 0
+        wait_until(reached, f"{self.name} listens on {join(address)}")
+
+    def stop(self) -> None:
+        """Ask it to end (SIGTERM), then insist. Fine on one that has ended."""
+        self._popen.terminate()
+        try:
+            self._popen.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """End it without a chance to say good-bye."""
+        self._popen.kill()
+        self._popen.wait()
+
+
+# ---- NEO/py ----------------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class NeoPy:
+    """An installed NEO/py: the interpreter, a checkout if it is not in the interpreter's path, and what it speaks."""
+
+    python: str
+    checkout: str | None
+    wire: str = ""
+    version: int = 0
+
+    def env(self) -> dict[str, str]:
+        env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        if self.checkout:
+            env["PYTHONPATH"] = self.checkout
+        return env
+
+    def command(self, program: str, *arguments: str) -> list[str]:
+        # Not -m: the scripts of 1.12 do nothing when run as modules.
+        return [self.python, "-c", f"from neo.scripts.{program} import main; main()", *arguments]
+
+    def probed(self) -> NeoPy | None:
+        """Self with wire and version, or None when this interpreter has no NEO/py."""
+        try:
+            done = subprocess.run([self.python, "-c", _PROBE], env=self.env(), cwd=os.sep, capture_output=True,
+                                  text=True, timeout=START_SECONDS, check=False)
+        except OSError:
+            return None
+        if done.returncode:
+            return None
+        wire, version = done.stdout.split()
+        return NeoPy(self.python, self.checkout, wire, int(version))
+
+
+def _interpreter_on_path() -> str | None:
+    """The interpreter in the first line of the `neomaster` on PATH."""
+    script = shutil.which("neomaster")
+    if script is None:
+        return None
+    with open(script, "rb") as f:
+        first = f.readline().decode(errors="replace").strip()
+    return first.removeprefix("#!").split()[0] if first.startswith("#!/") and "env" not in first else None
+
+
+def _candidates(wire: str) -> Iterator[NeoPy]:
+    checkout = os.environ.get("NEOLINK_NEOPY")
+    python = os.environ.get("NEOLINK_NEOPY_PYTHON")
+    if wire == "M" and (checkout or python):
+        yield NeoPy(python or sys.executable, checkout)
+    if wire == "N" and (python := os.environ.get("NEOLINK_NEO112_PYTHON")):
+        yield NeoPy(python, None)
+    yield NeoPy(sys.executable, None)
+    if python := _interpreter_on_path():
+        yield NeoPy(python, None)
+
+
+def find_neopy(wire: str) -> NeoPy | None:
+    """The first NEO/py on this machine that speaks `wire`."""
+    return next((found for c in _candidates(wire) if (found := c.probed()) and found.wire == wire), None)
+
+
+@dataclass
+class Cluster:
+    """A master, a storage on SQLite and an admin of NEO/py, on free loopback ports, RUNNING when start() returns."""
+
+    software: NeoPy
+    directory: Path
+    name: str = "test"          # the cluster name in the identification vectors
+    processes: list[Process] = field(default_factory=list)
+
+    def start(self) -> None:
+        self.master, self.storage, self.admin = free_addresses(3)
+        try:
+            # -A 1: a new cluster starts by itself with its first storage.
+            master = self.run("neomaster", self.master, "-p", "1", "-A", "1")
+            master.wait_listening(self.master)
+            storage = self.run("neostorage", self.storage, "-a", "SQLite", "-d", "data.sqlite")
+            admin = self.run("neoadmin", self.admin)
+            admin.wait_listening(self.admin)
+            storage.wait_listening(self.storage)
+            wait_until(self._running, "the cluster runs")
+        except BaseException:
+            self.stop()
+            raise
+
+    def _running(self) -> bool:
+        self.check_alive()
+        return self.ctl("print", "cluster").stdout.strip() == "RUNNING"
+
+    def run(self, program: str, bind: Address, *arguments: str, master: Address | None = None,
+            name: str | None = None) -> Process:
+        """Start one more node of this cluster. Whoever starts a node for one test stops it with forget()."""
+        command = self.software.command(program, "-c", self.name, "-b", join(bind), "-m", join(master or self.master))
+        process = Process(name or program, [*command, *arguments], self.directory, self.software.env())
+        self.processes.append(process)
+        return process
+
+    def forget(self, process: Process) -> None:
+        process.stop()
+        self.processes.remove(process)
+
+    def start_ctl(self, *arguments: str, admin: Address | None = None) -> subprocess.Popen[str]:
+        """neoctl as a child, for tests that play its admin. It knows no timeout: whoever starts it bounds it."""
+        command = self.software.command("neoctl", "-a", join(admin or self.admin), *arguments)
+        return subprocess.Popen(command, env=self.software.env(), cwd=self.directory, stdin=subprocess.DEVNULL,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def ctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        child = self.start_ctl(*arguments)
+        try:
+            out, err = child.communicate(timeout=START_SECONDS)
+        finally:
+            child.kill()
+        return subprocess.CompletedProcess(child.args, child.returncode, out, err)
+
+    def check_alive(self) -> None:
+        for process in self.processes:
+            process.check_alive()
+
+    def stop(self) -> None:
+        for process in reversed(self.processes):
+            process.stop()
+        self.processes.clear()
+
+
+# ---- Go --------------------------------------------------------------------------------------------------------------
+
+class GoProgram:
+    """Small programs around the two Go implementations, prebuilt, in the folder NEOLINK_NEOGO. Their command lines:
+
+    ``neonet-echo [-node] [-refuse] ADDRESS``
+        Listens with NEO/go's package neonet and prints ``listening HOST:PORT``. Answers (Recv1, Reply) Ping with
+        Pong, AskClusterState with RUNNING, AskLastTransaction with 0123456789abcdef, and AskObject(oid, at, before)
+        with AnswerObject(oid, serial=at, next_serial=before, data=oid as 16 hex digits); any other message with Error.
+        CloseClient closes the link. -node: behind cmux, as NEO/go's node programs are, silent until the dialer's first
+        four bytes. -refuse: CloseAccept on every link.
+
+    ``neonet-ask ADDRESS COUNT``
+        Dials with neonet, asks COUNT AskObject(oid=i, at=i, before=i+1) at once (Ask1), checks oid and serial of each
+        answer, prints ``ok COUNT``; or prints what went wrong to stderr and exits with status 1.
+
+    ``proto2016-echo ADDRESS``, ``proto2016-ask ADDRESS COUNT``
+        The same idea for the prototype of 2016. The echo returns every packet with bit 0x8000 set in its code; the ask
+        sends COUNT packets of code 3 with i as 4-byte payload, one after another, each on a new Conn.
+    """
+
+    @staticmethod
+    def find(name: str) -> str | None:
+        folder = os.environ.get("NEOLINK_NEOGO")
+        return shutil.which(name, path=folder) if folder else None
+
+    @staticmethod
+    def listen(directory: Path, program: str, *flags: str) -> tuple[Process, Address]:
+        """Start an echo program; its process and the address it chose."""
+        process = Process(Path(program).name + "".join(flags), [program, *flags, "127.0.0.1:0"], directory)
+        try:
+            process.wait_output("listening 127.0.0.1:")
+            wait_until(lambda: "\n" in process.output(), "the whole first line")
+        except PeerFailure:
+            process.stop()
+            raise
+        host, port = process.output().split("\n", 1)[0].removeprefix("listening ").rsplit(":", 1)
+        return process, (host, int(port))
