@@ -208,6 +208,9 @@ nl_err nl_link_accept(nl_link *link, int64_t deadline_ns, nl_conn **out);
 nl_err nl_link_recv1(nl_link *link, int64_t deadline_ns, nl_conn **conn, nl_packet **packet);
 void   nl_link_close_accept(nl_link *link);             /* queued and later openers are answered "connection refused" */
 
+/* Every accept and recv1 that sleeps now returns NL_EINTR: for pools that change their mind. */
+void   nl_link_wake_accept(nl_link *link);
+
 /* Raw links only, NL_EINVAL otherwise. */
 nl_err nl_link_send_packet(nl_link *link, uint32_t conn_id, uint16_t code, const void *payload, size_t len,
                            int64_t deadline_ns, bool *maybe_sent);

@@ -1,0 +1,97 @@
+/* Taking over an established socket: nl_link_new. No opening is sent or expected; with TLS, its handshake is.
+ *
+ * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "link.h"
+
+int64_t nl_now_ns(void) { return sys_now_ns(); }
+
+static bool is_stream(int fd)
+{
+    int type = 0;
+    socklen_t n = sizeof type;
+
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &n) == 0 && type == SOCK_STREAM;
+}
+
+static int send_cipher(int fd, nl_tls *tls)
+{
+    const uint8_t *cipher;
+    size_t n;
+
+    while ((n = nl_tls_output(tls, &cipher))) {
+        struct iovec iov = { (void *)(uintptr_t)cipher, n };
+        struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+        ssize_t done = sys_sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (done < 0)
+            return errno;
+        nl_tls_sent(tls, (size_t)done);
+    }
+    return 0;
+}
+
+/* One step of the handshake: sends what is due, reads what is there, or sleeps until something can be done. */
+static nl_err tls_step(int fd, nl_tls *tls, int64_t deadline_ns, nl_fault *why)
+{
+    uint8_t cipher[4096];
+    int e = send_cipher(fd, tls);
+    ssize_t n = sys_recv(fd, cipher, sizeof cipher, MSG_DONTWAIT);
+
+    if (n > 0)
+        return nl_tls_input(tls, cipher, (size_t)n);
+    if (n == 0) {
+        nl_fault_set(why, NL_EHANDSHAKE, 0, "the peer closed the socket in the TLS handshake");
+        return NL_EHANDSHAKE;
+    }
+    if (errno == EAGAIN && (e == 0 || e == EAGAIN)) {
+        struct pollfd p = { .fd = fd, .events = (short)(POLLIN | (e ? POLLOUT : 0)) };
+        int64_t left = deadline_ns == NL_FOREVER ? -1 : deadline_ns - sys_now_ns();
+        if (deadline_ns != NL_FOREVER && left <= 0)
+            return NL_ETIMEOUT;
+        if (sys_poll(&p, 1, left) >= 0 || errno == EINTR)
+            return NL_OK;               /* a signal waits until the handshake is over: it cannot be taken up again */
+    }
+    nl_fault_set(why, NL_ESYS, errno, "the socket failed in the TLS handshake: %s", strerror(errno));
+    return NL_ESYS;
+}
+
+static nl_err tls_handshake(int fd, nl_tls *tls, int64_t deadline_ns, nl_fault *why)
+{
+    bool done = false;
+    nl_err e = NL_OK;
+
+    while (e == NL_OK && !done) {
+        if (nl_tls_handshake(tls, &done, why) != NL_TLS_OK) {
+            send_cipher(fd, tls);
+            return NL_EHANDSHAKE;
+        }
+        if (!done)
+            e = tls_step(fd, tls, deadline_ns, why);
+    }
+    if (e == NL_ETIMEOUT)
+        nl_fault_set(why, e, 0, "the TLS handshake did not end in time");
+    return e;
+}
+
+nl_err nl_link_new(int fd, const nl_link_config *config, int64_t deadline_ns, nl_link **out, nl_fault *why)
+{
+    nl_tls *tls = NULL;
+    nl_err e;
+
+    *why = (nl_fault){ 0 };
+    if (config->wire == NL_WIRE_AUTO || !is_stream(fd)) {
+        nl_fault_set(why, NL_EINVAL, 0, config->wire == NL_WIRE_AUTO ? "a link over a bare socket needs a wire, not auto"
+                     : "descriptor %d is not a stream socket", fd);
+        return NL_EINVAL;
+    }
+    if (config->tls && (e = nl_tls_new(config->tls, config->role, &tls)) != NL_OK) {
+        nl_fault_set(why, e, 0, "no memory for a TLS session");
+        return e;
+    }
+    e = tls ? tls_handshake(fd, tls, deadline_ns, why) : NL_OK;
+    if (e == NL_OK)
+        e = nl_link_new_open(fd, config, tls, NULL, 0, out, why);
+    if (e != NL_OK)
+        nl_tls_free(tls);
+    return e;
+}

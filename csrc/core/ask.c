@@ -1,0 +1,302 @@
+/* Asking: one request and its answer, many at once, and notifications, which are requests that want none.
+ *
+ * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * An ask is a Conn of its own that nobody sees: it is in the table before its request can leave, and its answer goes
+ * straight to the asker without passing an inbox. An ask that is given up leaves a tomb, by which its answer, if it still
+ * comes, is known as late.
+ */
+#include "link.h"
+
+#define WINDOW      512u                    /* asks of one batch under way at once: enough to fill a write, and little
+                                             * enough that their answers fit any receive buffer */
+#define WRITE_BYTES ((size_t)64 << 10)      /* notify_many writes whenever so much is queued */
+
+struct nl_ask_many {
+    nl_link      *link;
+    const nl_out *requests;         /* n of them, the caller's */
+    nl_packet   **answers;
+    size_t        n, next;          /* requests[.. next) were sent */
+    nl_list       out;              /* [mu] their Conns that have no answer yet, through nl_conn.item */
+    size_t        outstanding;      /* [mu] length of it */
+    size_t        low;              /* [mu] wake the waiter when so few are left */
+    nl_waiter    *waiter;           /* [mu] */
+};
+
+void nl_ask_deliver_locked(nl_conn *conn, nl_pkt *p)
+{
+    nl_link *link = conn->link;
+    nl_ask *ask = conn->ask;
+    nl_ask_many *batch = conn->batch;
+    nl_waiter *w = ask ? ask->waiter : NULL;
+
+    if (ask) {
+        ask->answer = &p->pub;
+        ask->conn = NULL;
+    } else {
+        batch->answers[conn->index] = &p->pub;
+        nl_list_del(&conn->item);
+        if (--batch->outstanding <= batch->low)
+            w = batch->waiter;
+    }
+    nl_conn_unref_locked(conn);
+    if (w)
+        nl_waiter_wake_locked(link, w);
+}
+
+/* Ends the Conn of an ask that has no answer. */
+static void give_up_locked(nl_conn *conn)
+{
+    nl_link *link = conn->link;
+    uint64_t key = nl_key(true, conn->id);
+    int64_t now = sys_now_ns();
+
+    nl_list_del(&conn->item);
+    nl_conn_unref_locked(conn);
+    if (link->state == NL_LINK_OPEN && link->limits.closed_ns > 0) {
+        nl_table_expire(&link->table, now);
+        nl_table_bury(&link->table, key, NL_ENTRY_LATE, now + link->limits.closed_ns);
+    }
+}
+
+/* ---- one -------------------------------------------------------------------------------------------------------- */
+
+static nl_err ask_locked(nl_link *link, nl_ask *ask, uint16_t code, const void *payload, size_t len,
+                         int64_t deadline_ns, bool *maybe_sent)
+{
+    nl_err e = link->raw ? NL_EINVAL : nl_tx_room_locked(link, NULL, NL_HEAD_MAX + len, deadline_ns);
+
+    if (e != NL_OK || (e = nl_conn_open_locked(link, &ask->conn)) != NL_OK)
+        return e;
+    ask->conn->ask = ask;
+    ask->conn_id = ask->conn->id;
+    if ((e = nl_tx_send_locked(link, NULL, ask->conn_id, code, payload, len, deadline_ns, maybe_sent)) == NL_OK)
+        return NL_OK;
+    if (ask->answer) {                  /* it came while a failing link told us that nothing could be sent: it counts */
+        nl_packet_free(ask->answer);
+        ask->answer = NULL;
+    }
+    if (ask->conn)
+        give_up_locked(ask->conn);
+    ask->conn = NULL;
+    return e;
+}
+
+nl_err nl_ask_begin(nl_link *link, nl_ask *ask, uint16_t code, const void *payload, size_t len, int64_t deadline_ns,
+                    bool *maybe_sent)
+{
+    nl_err e;
+
+    *ask = (nl_ask){ .link = link };
+    if (maybe_sent)
+        *maybe_sent = false;
+    if ((e = nl_tx_check(link, 0, code, payload, len)) != NL_OK || (e = nl_link_enter(link)) != NL_OK)
+        return e;
+    e = ask_locked(link, ask, code, payload, len, deadline_ns, maybe_sent);
+    nl_link_leave(link);
+    return e;
+}
+
+nl_err nl_ask_wait(nl_ask *ask, int64_t deadline_ns, nl_packet **answer)
+{
+    nl_link *link = ask->link;
+    nl_err e = nl_link_enter(link);
+
+    if (e != NL_OK)
+        return e;
+    if (!ask->answer && (e = nl_link_error_locked(link)) == NL_OK) {
+        nl_waiter w;
+        nl_waiter_init(&w);
+        ask->waiter = &w;
+        e = nl_rx_wait_locked(link, &w, deadline_ns);
+        ask->waiter = NULL;
+        if (e == NL_OK && !ask->answer)
+            e = nl_link_error_locked(link);
+    }
+    if (ask->answer) {
+        e = NL_OK;
+        *answer = ask->answer;
+        ask->answer = NULL;
+    }
+    nl_link_leave(link);
+    return e;
+}
+
+void nl_ask_end(nl_ask *ask)
+{
+    if (!ask->conn && !ask->answer)         /* the usual case: answered and taken */
+        return;
+    if (nl_link_enter(ask->link) != NL_OK)
+        return;
+    if (ask->conn)
+        give_up_locked(ask->conn);
+    nl_packet_free(ask->answer);
+    ask->conn = NULL;
+    ask->answer = NULL;
+    nl_link_leave(ask->link);
+}
+
+/* ---- many ------------------------------------------------------------------------------------------------------- */
+
+nl_err nl_ask_many_begin(nl_link *link, const nl_out *requests, nl_packet **answers, size_t n, nl_ask_many **out)
+{
+    nl_ask_many *batch;
+
+    for (size_t i = 0; i < n; i++) {        /* all of them before any leaves */
+        nl_err e = nl_tx_check(link, UINT32_MAX, requests[i].code, requests[i].payload, requests[i].len);
+        if (e != NL_OK)
+            return e;
+    }
+    if (link->raw)
+        return NL_EINVAL;
+    if (!(batch = sys_malloc(sizeof *batch)))
+        return NL_ENOMEM;
+    *batch = (nl_ask_many){ .link = link, .requests = requests, .answers = answers, .n = n };
+    nl_list_init(&batch->out);
+    *out = batch;
+    return NL_OK;
+}
+
+/* Queues requests while the window and the budget have room. */
+static nl_err fill_window_locked(nl_ask_many *batch)
+{
+    nl_link *link = batch->link;
+
+    while (batch->next < batch->n && batch->outstanding < WINDOW) {
+        const nl_out *r = &batch->requests[batch->next];
+        nl_conn *conn;
+        nl_err e = nl_tx_room_locked(link, NULL, NL_HEAD_MAX + r->len, NL_NOW);
+
+        if (e == NL_OK)
+            e = nl_conn_open_locked(link, &conn);
+        if (e == NL_ETIMEOUT || (e == NL_ETOOMANY && batch->outstanding))
+            return NL_OK;                           /* later, when answers have made room */
+        if (e != NL_OK)
+            return e;
+        if ((e = nl_tx_queue_locked(link, conn->id, r->code, r->payload, r->len)) != NL_OK) {
+            nl_conn_unref_locked(conn);
+            return e;
+        }
+        conn->batch = batch;
+        conn->index = batch->next++;
+        nl_list_push(&batch->out, &conn->item);
+        batch->outstanding++;
+    }
+    return NL_OK;
+}
+
+static nl_err many_locked(nl_ask_many *batch, int64_t deadline_ns)
+{
+    nl_link *link = batch->link;
+    nl_err e;
+
+    for (;;) {
+        nl_waiter w;
+
+        if ((e = nl_link_error_locked(link)) != NL_OK || (e = fill_window_locked(batch)) != NL_OK)
+            return batch->next == batch->n && !batch->outstanding ? NL_OK : e;
+        nl_tx_kick_locked(link);
+        if (!batch->outstanding && batch->next == batch->n)
+            return NL_OK;
+        if (!batch->outstanding) {                  /* others have filled the budget */
+            const nl_out *r = &batch->requests[batch->next];
+            if ((e = nl_tx_room_locked(link, NULL, NL_HEAD_MAX + r->len, deadline_ns)) != NL_OK)
+                return e;
+            continue;
+        }
+        batch->low = batch->next < batch->n ? batch->outstanding / 2 : 0;
+        nl_waiter_init(&w);
+        batch->waiter = &w;
+        if (link->state == NL_LINK_OPEN)
+            e = nl_rx_wait_locked(link, &w, deadline_ns);
+        batch->waiter = NULL;
+        if (e != NL_OK)
+            return e;
+    }
+}
+
+nl_err nl_ask_many_wait(nl_ask_many *batch, int64_t deadline_ns, size_t *failed_at)
+{
+    nl_err e = nl_link_enter(batch->link);
+
+    if (e == NL_OK) {
+        e = many_locked(batch, deadline_ns);
+        nl_link_leave(batch->link);
+    }
+    if (e != NL_OK && failed_at)
+        for (*failed_at = 0; *failed_at < batch->n && batch->answers[*failed_at];)
+            ++*failed_at;
+    return e;
+}
+
+bool nl_ask_many_maybe_sent(const nl_ask_many *batch, size_t index) { return index < batch->next; }
+
+void nl_ask_many_end(nl_ask_many *batch)
+{
+    if (!batch)
+        return;
+    if (nl_link_enter(batch->link) == NL_OK) {
+        while (!nl_list_empty(&batch->out))
+            give_up_locked(NL_ITEM(batch->out.next, nl_conn, item));
+        nl_link_leave(batch->link);
+    }
+    sys_free(batch);
+}
+
+/* ---- notifications ---------------------------------------------------------------------------------------------- */
+
+nl_err nl_link_notify(nl_link *link, uint16_t code, const void *payload, size_t len, int64_t deadline_ns,
+                      bool *maybe_sent)
+{
+    nl_err e;
+
+    if (maybe_sent)
+        *maybe_sent = false;
+    if (link->raw)
+        return NL_EINVAL;
+    if ((e = nl_tx_check(link, UINT32_MAX, code, payload, len)) != NL_OK || (e = nl_link_enter(link)) != NL_OK)
+        return e;
+    if ((e = nl_tx_room_locked(link, NULL, NL_HEAD_MAX + len, deadline_ns)) == NL_OK)
+        e = nl_tx_send_locked(link, NULL, nl_id_next_locked(link), code, payload, len, deadline_ns, maybe_sent);
+    nl_link_leave(link);
+    return e;
+}
+
+static nl_err notify_many_locked(nl_link *link, const nl_out *packets, size_t n, int64_t deadline_ns, size_t *done)
+{
+    size_t unwritten = 0;
+
+    while (*done < n) {
+        const nl_out *p = &packets[*done];
+        nl_err e = nl_tx_room_locked(link, NULL, NL_HEAD_MAX + p->len, unwritten ? NL_NOW : deadline_ns);
+
+        if (e == NL_OK && (e = nl_tx_queue_locked(link, nl_id_next_locked(link), p->code, p->payload, p->len)) == NL_OK) {
+            unwritten += NL_HEAD_MAX + p->len;
+            ++*done;
+        }
+        if (unwritten >= WRITE_BYTES || (e == NL_ETIMEOUT && unwritten)) {
+            nl_tx_kick_locked(link);
+            unwritten = 0;
+        } else if (e != NL_OK) {
+            return e;
+        }
+    }
+    return NL_OK;
+}
+
+nl_err nl_link_notify_many(nl_link *link, const nl_out *packets, size_t n, int64_t deadline_ns, size_t *done)
+{
+    nl_err e;
+
+    if (link->raw)
+        return NL_EINVAL;
+    for (size_t i = *done; i < n; i++)
+        if ((e = nl_tx_check(link, UINT32_MAX, packets[i].code, packets[i].payload, packets[i].len)) != NL_OK)
+            return e;
+    if ((e = nl_link_enter(link)) != NL_OK)
+        return e;
+    e = notify_many_locked(link, packets, n, deadline_ns, done);
+    nl_tx_kick_locked(link);
+    nl_link_leave(link);
+    return e;
+}

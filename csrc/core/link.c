@@ -1,0 +1,603 @@
+/* NodeLink: its life. The state table is in link.h; reading, writing, routing and Conns have files of their own.
+ *
+ * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The end of a link, read aloud
+ *   1. shut: CLOSING. Inboxes go, Conns leave the table, everybody who waits is woken and told. Never blocks.
+ *   2. quiet: the calls inside leave, the tokens come free. close() waits for that; after abort() the last one out goes on.
+ *   3. flush (close only): what was sent with success is written, and input is read and thrown away meanwhile, for a peer
+ *      that is stuck writing to us would not read.
+ *   4. FIN, and a short wait until the peer's kernel has it all: a socket closed with unread input sends a reset, which
+ *      would overtake what is still under way.
+ *   5. finish: the poller lets go, the descriptor is closed, CLOSED.
+ */
+#include "link.h"
+
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+
+#define LINGER_NS  INT64_C(1000000000)  /* longest wait of step 4, within close's own deadline */
+#define SLICE_NS   INT64_C(20000000)    /* close looks up so often whether it was told to abort */
+
+/* ---- defaults --------------------------------------------------------------------------------------------------- */
+
+void nl_limits_default(nl_limits *l)
+{
+    *l = (nl_limits){
+        .packet_bytes = NL_PACKET_BYTES_DEFAULT,
+        .conn_rx_bytes = (size_t)16 << 20,
+        .link_rx_bytes = (size_t)64 << 20,
+        .link_tx_bytes = (size_t)8 << 20,
+        .conns = (size_t)1 << 20,
+        .accept_backlog = 1024,
+        .closed_ns = INT64_C(60000000000),
+        .spin_ns = 30000,
+    };
+}
+
+void nl_link_config_default(nl_link_config *c)
+{
+    *c = (nl_link_config){ .role = NL_CLIENT, .wire = NL_WIRE_2016, .routing = NL_ROUTE_DEFAULT, .version = -1 };
+    nl_limits_default(&c->limits);
+}
+
+/* ---- references, entering and leaving --------------------------------------------------------------------------- */
+
+void nl_link_hold(nl_link *link)         { atomic_fetch_add_explicit(&link->users, 1, memory_order_relaxed); }
+void nl_link_hold_memory(nl_link *link)  { atomic_fetch_add_explicit(&link->refs, 1, memory_order_relaxed); }
+
+void nl_link_rele_memory(nl_link *link)
+{
+    if (atomic_fetch_sub_explicit(&link->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    nl_conn_trim_locked(link);          /* nobody else is left to lock against */
+    nl_rx_fini(link);
+    nl_table_fini(&link->table);
+    nl_pool_rele(link->pool);
+    nl_tls_free(link->tls);
+    sys_free(link->local);
+    sys_free(link->peer);
+    pthread_mutex_destroy(&link->mu);
+    sys_free(link);
+}
+
+static bool is_forked(const nl_link *link) { return link->fork_generation != nl_fork_generation(); }
+
+void nl_link_rele(nl_link *link)
+{
+    if (!link || is_forked(link))       /* a child leaks what is its parent's: whatever it did here would be felt there */
+        return;
+    if (atomic_fetch_sub_explicit(&link->users, 1, memory_order_acq_rel) == 1) {
+        nl_link_abort(link);
+        nl_link_rele_memory(link);
+    }
+}
+
+nl_err nl_link_enter(nl_link *link)
+{
+    if (is_forked(link))
+        return NL_EFORKED;
+    pthread_mutex_lock(&link->mu);
+    link->inside++;
+    return NL_OK;
+}
+
+void nl_link_leave(nl_link *link)
+{
+    link->inside--;
+    if (link->state == NL_LINK_CLOSING)
+        nl_link_quiet_locked(link);
+    pthread_mutex_unlock(&link->mu);
+}
+
+nl_err nl_link_error_locked(const nl_link *link)
+{
+    if (link->fault.code)
+        return link->fault.code;
+    return link->state == NL_LINK_OPEN ? NL_OK : NL_ELINKCLOSED;
+}
+
+/* ---- faults ----------------------------------------------------------------------------------------------------- */
+
+void nl_fault_set(nl_fault *f, nl_err code, int sys_errno, const char *format, ...)
+{
+    va_list ap;
+
+    f->code = code;
+    f->sys_errno = sys_errno;
+    f->clean = false;
+    va_start(ap, format);
+    vsnprintf(f->text, sizeof f->text, format, ap);
+    va_end(ap);
+}
+
+static void wake_all_locked(nl_link *link)
+{
+    for (nl_list *i = link->rx.waiters.next; i != &link->rx.waiters; i = i->next)
+        nl_waiter_wake_locked(link, NL_ITEM(i, nl_waiter, all));
+    nl_waiters_wake_locked(link, &link->tx.waiters);
+}
+
+/* The queue can be dropped unless somebody is writing from it: then that one drops it (tx_give_locked). */
+static void drop_queue_locked(nl_link *link)
+{
+    if (link->tx.holder == NL_TX_ARMED)
+        link->tx.holder = NL_TX_NONE;
+    if (link->tx.holder == NL_TX_NONE)
+        nl_tx_drop_locked(link);
+}
+
+void nl_link_fail_locked(nl_link *link, const nl_fault *why)
+{
+    if (link->state != NL_LINK_OPEN)
+        return;
+    link->state = NL_LINK_DOWN;
+    link->fault = *why;
+    shutdown(link->fd, SHUT_RDWR);
+    drop_queue_locked(link);
+    wake_all_locked(link);
+}
+
+/* ---- the poller ------------------------------------------------------------------------------------------------- */
+
+void nl_link_watch_locked(nl_link *link)
+{
+    uint32_t want = (link->rx.watched ? EPOLLIN | EPOLLRDHUP : 0) | (link->tx.holder == NL_TX_ARMED ? EPOLLOUT : 0);
+    nl_fault why;
+
+    if (!(want & ~link->watching) || link->state == NL_LINK_CLOSED)
+        return;
+    link->watching = want;
+    if (nl_poller_watch(&link->pollee, want) != NL_OK) {
+        nl_fault_set(&why, NL_ELINKDOWN, errno, "the poller cannot watch the socket: %s", strerror(errno));
+        nl_link_fail_locked(link, &why);
+    }
+}
+
+static nl_link *link_of(nl_pollee *p) { return NL_ITEM(p, nl_link, pollee); }
+
+static void link_event(nl_pollee *p, uint32_t events)
+{
+    nl_link *link = link_of(p);
+    bool ended = events & (EPOLLERR | EPOLLHUP);
+
+    pthread_mutex_lock(&link->mu);
+    link->watching = 0;                 /* one-shot: nothing is watched now */
+    pthread_mutex_unlock(&link->mu);
+    if (ended || events & EPOLLOUT)
+        nl_tx_event(link);
+    if (ended || events & (EPOLLIN | EPOLLRDHUP))
+        nl_rx_event(link);
+    pthread_mutex_lock(&link->mu);
+    nl_link_watch_locked(link);         /* the other direction, if it still waits */
+    pthread_mutex_unlock(&link->mu);
+}
+
+static bool link_sweep(nl_pollee *p)        { return nl_rx_sweep(link_of(p)); }
+static void link_timer(nl_pollee *p)        { (void)p; }
+static void link_released(nl_pollee *p)     { nl_link_rele_memory(link_of(p)); }
+
+static const nl_pollee_ops link_ops = { link_event, link_timer, link_sweep, link_released };
+
+/* ---- birth ------------------------------------------------------------------------------------------------------ */
+
+static struct sockaddr *address_of(int fd, int (*get)(int, struct sockaddr *, socklen_t *), socklen_t *len)
+{
+    struct sockaddr_storage a;
+    struct sockaddr *copy;
+
+    *len = sizeof a;
+    if (get(fd, (struct sockaddr *)&a, len) < 0 || *len > sizeof a)
+        *len = 0;
+    if ((copy = sys_malloc(*len + 1)))
+        memcpy(copy, &a, *len);
+    return copy;
+}
+
+/* Trying before sleeping needs a second processor, or the peer could not answer meanwhile. */
+static bool have_two_cpus(void)
+{
+    cpu_set_t set;
+
+    return sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 1;
+}
+
+static void link_init(nl_link *link, const nl_link_config *config)
+{
+    static atomic_uint_fast64_t serials = 1;
+
+    atomic_init(&link->users, 1);
+    atomic_init(&link->refs, 1);
+    pthread_mutex_init(&link->mu, NULL);
+    nl_list_init(&link->close_waiters);
+    nl_list_init(&link->rx.waiters);
+    nl_list_init(&link->tx.waiters);
+    nl_list_init(&link->backlog);
+    nl_list_init(&link->acceptors);
+    link->tx.last = &link->tx.first;
+    link->raw_last = &link->raw_first;
+    link->limits = config->limits;
+    link->version = config->version;
+    link->fork_generation = nl_fork_generation();
+    link->serial = atomic_fetch_add(&serials, 1);
+    link->role = config->role;
+    link->wire = config->wire;
+    link->routing = config->routing != NL_ROUTE_DEFAULT ? config->routing
+                  : config->wire == NL_WIRE_2016 ? NL_ROUTE_STREAM : NL_ROUTE_NEO;
+    link->accept = config->accept;
+    link->raw = config->raw;
+    link->next_id = (config->first_id & ~1u) | (config->role == NL_CLIENT);
+    link->rx.spin_ns = have_two_cpus() ? config->limits.spin_ns : 0;
+    link->fd = -1;
+    link->pollee.ops = &link_ops;
+}
+
+/* Blocking, with a receive timeout: see rx.c. 0 or -1 with errno. */
+static int prepare_socket(int fd)
+{
+    struct timeval tv = { .tv_usec = NL_RCVTIMEO_NS / 1000 };
+    int flags = sys_fcntl(fd, F_GETFL, 0), one = 1;
+
+    if (flags < 0 || sys_fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || sys_fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) < 0)
+        return -1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);      /* fails on other sockets, which do not need it */
+    return sys_setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
+}
+
+static bool keep_early(nl_link *link, const uint8_t *early, size_t n)
+{
+    if (!n)
+        return true;
+    if (!(link->rx.block = nl_block_new(n > NL_BLOCK_BYTES ? n : NL_BLOCK_BYTES)))
+        return false;
+    memcpy(link->rx.block->data, early, n);
+    link->rx.end = n;
+    link->rx.more = true;
+    link->stats.bytes_received = n;
+    return true;
+}
+
+nl_err nl_link_new_open(int fd, const nl_link_config *config, nl_tls *tls, const uint8_t *early, size_t early_len,
+                        nl_link **out, nl_fault *why)
+{
+    nl_link *link = sys_calloc(1, sizeof *link);
+    nl_err e = NL_ENOMEM;
+
+    if (!link)
+        goto no_memory;
+    link_init(link, config);
+    link->local = address_of(fd, getsockname, &link->local_len);
+    link->peer = address_of(fd, getpeername, &link->peer_len);
+    if (!link->local || !link->peer || !(link->pool = nl_pool_new()) || !keep_early(link, early, early_len))
+        goto no_memory;
+    e = NL_ESYS;
+    if (prepare_socket(fd) < 0 || (e = nl_poller_add(&link->pollee)) != NL_OK) {
+        nl_fault_set(why, e, errno, "the socket cannot be used: %s", strerror(errno));
+        goto fail;
+    }
+    nl_link_hold_memory(link);          /* the poller's */
+    link->fd = link->pollee.fd = fd;
+    link->tls = tls;
+    pthread_mutex_lock(&link->mu);
+    nl_rx_idle_locked(link);
+    pthread_mutex_unlock(&link->mu);
+    nl_trace(link, config->role == NL_CLIENT ? NL_TRACE_CONNECT : NL_TRACE_ACCEPT, 0, 0, 0);
+    *out = link;
+    return NL_OK;
+
+no_memory:
+    nl_fault_set(why, NL_ENOMEM, ENOMEM, "no memory for a link");
+fail:
+    if (link)
+        nl_link_rele_memory(link);
+    return e;
+}
+
+/* ---- looking at it ---------------------------------------------------------------------------------------------- */
+
+nl_role nl_link_role(const nl_link *link)           { return link->role; }
+nl_wire nl_link_wire(const nl_link *link)           { return link->wire; }
+nl_routing nl_link_routing(const nl_link *link)     { return link->routing; }
+int nl_link_version(const nl_link *link)            { return link->version; }
+uint64_t nl_link_serial(const nl_link *link)        { return link->serial; }
+
+int nl_link_fd(const nl_link *link)
+{
+    nl_link *l = (nl_link *)(uintptr_t)link;        /* to lock it: what is seen does not change */
+    int fd;
+
+    if (is_forked(link))
+        return -1;
+    pthread_mutex_lock(&l->mu);
+    fd = l->fd;
+    pthread_mutex_unlock(&l->mu);
+    return fd;
+}
+
+const struct sockaddr *nl_link_local(const nl_link *link, socklen_t *len)
+{
+    *len = link->local_len;
+    return link->local;
+}
+
+const struct sockaddr *nl_link_peer(const nl_link *link, socklen_t *len)
+{
+    *len = link->peer_len;
+    return link->peer;
+}
+
+bool nl_link_is_closed(nl_link *link)
+{
+    bool closed;
+
+    if (is_forked(link))
+        return true;
+    pthread_mutex_lock(&link->mu);
+    closed = link->state != NL_LINK_OPEN;
+    pthread_mutex_unlock(&link->mu);
+    return closed;
+}
+
+bool nl_link_fault(nl_link *link, nl_fault *out)
+{
+    bool is;
+
+    if (is_forked(link))
+        return false;
+    pthread_mutex_lock(&link->mu);
+    *out = link->fault.code || link->state != NL_LINK_OPEN ? link->fault : link->tx_fault;
+    is = out->code != NL_OK;
+    pthread_mutex_unlock(&link->mu);
+    return is;
+}
+
+void nl_link_stats(nl_link *link, nl_stats *out)
+{
+    memset(out, 0, sizeof *out);
+    if (is_forked(link))
+        return;
+    pthread_mutex_lock(&link->mu);
+    *out = link->stats;
+    out->conns = link->table.conns;
+    out->rx_bytes_queued = link->rx.bytes;
+    out->tx_bytes_queued = link->tx.bytes;
+    out->inside = link->inside;
+    pthread_mutex_unlock(&link->mu);
+}
+
+/* ---- the end ---------------------------------------------------------------------------------------------------- */
+
+static void drop_raw_locked(nl_link *link)
+{
+    for (nl_pkt *p; (p = link->raw_first);) {
+        link->raw_first = p->next;
+        link->rx.bytes -= p->charge;
+        nl_packet_free(&p->pub);
+    }
+    link->raw_last = &link->raw_first;
+}
+
+static void shut_locked(nl_link *link)
+{
+    size_t at = 0;
+
+    if (link->state >= NL_LINK_CLOSING)
+        return;
+    link->aborted |= link->state == NL_LINK_DOWN;       /* there is nobody to deliver to */
+    link->state = NL_LINK_CLOSING;
+    wake_all_locked(link);
+    for (nl_conn *conn; (conn = nl_table_next(&link->table, &at));)
+        nl_conn_drop_inbox_locked(conn, false);
+    while (!nl_list_empty(&link->backlog)) {
+        nl_conn *conn = NL_ITEM(link->backlog.next, nl_conn, item);
+        nl_list_del(&conn->item);
+        nl_conn_unref_locked(conn);
+    }
+    link->backlog_len = 0;
+    nl_table_fini(&link->table);
+    drop_raw_locked(link);
+    if (link->rx.holder == NL_RX_THREAD && !link->read_shut) {
+        link->read_shut = true;
+        shutdown(link->fd, SHUT_RD);
+    }
+}
+
+static bool is_quiet(const nl_link *link)
+{
+    return link->inside == 0 && link->rx.holder == NL_RX_NONE &&
+           (link->tx.holder == NL_TX_NONE || link->tx.holder == NL_TX_ARMED);
+}
+
+/* Step 5. Quiet, and mu held. */
+static void finish_locked(nl_link *link)
+{
+    link->tx.holder = NL_TX_NONE;
+    nl_tx_drop_locked(link);
+    nl_poller_del(&link->pollee);
+    close(link->fd);
+    link->fd = -1;
+    link->state = NL_LINK_CLOSED;
+    nl_trace(link, NL_TRACE_CLOSE, 0, 0, 0);
+    nl_waiters_wake_locked(link, &link->close_waiters);
+}
+
+void nl_link_quiet_locked(nl_link *link)
+{
+    if (link->state != NL_LINK_CLOSING || !is_quiet(link))
+        return;
+    if (link->closer)
+        nl_waiters_wake_locked(link, &link->close_waiters);
+    else if (link->aborted)
+        finish_locked(link);
+}
+
+void nl_link_shut(nl_link *link)
+{
+    if (is_forked(link))
+        return;
+    pthread_mutex_lock(&link->mu);
+    shut_locked(link);
+    pthread_mutex_unlock(&link->mu);
+}
+
+static void abort_locked(nl_link *link)
+{
+    shut_locked(link);
+    if (link->state == NL_LINK_CLOSED)
+        return;
+    link->aborted = true;
+    shutdown(link->fd, SHUT_RDWR);
+    drop_queue_locked(link);
+    nl_link_quiet_locked(link);
+}
+
+void nl_link_abort(nl_link *link)
+{
+    if (is_forked(link))
+        return;
+    pthread_mutex_lock(&link->mu);
+    abort_locked(link);
+    pthread_mutex_unlock(&link->mu);
+}
+
+/* Sleeps until somebody changes what close waits for. 0, EINTR, ETIMEDOUT. */
+static int close_wait_locked(nl_link *link, int64_t deadline_ns)
+{
+    nl_waiter w;
+    int r;
+
+    nl_waiter_init(&w);
+    nl_list_push(&link->close_waiters, &w.on);
+    pthread_mutex_unlock(&link->mu);
+    r = deadline_ns == NL_NOW ? ETIMEDOUT : sys_futex_wait(&w.word, 0, deadline_ns);
+    pthread_mutex_lock(&link->mu);
+    nl_list_del(&w.on);
+    return w.ready ? 0 : r;
+}
+
+static bool told_to_abort(nl_link *link)
+{
+    bool told;
+
+    pthread_mutex_lock(&link->mu);
+    told = link->aborted;
+    pthread_mutex_unlock(&link->mu);
+    return told;
+}
+
+/* Throws input away. True while more may come. */
+static bool discard_input(nl_link *link)
+{
+    char waste[16384];
+    ssize_t n;
+
+    do
+        n = sys_recv(link->fd, waste, sizeof waste, MSG_DONTWAIT);
+    while (n > 0);
+    return n < 0 && errno == EAGAIN && !link->read_shut;
+}
+
+static int64_t slice(int64_t deadline_ns, int64_t longest)
+{
+    int64_t left = deadline_ns == NL_FOREVER ? longest : deadline_ns - sys_now_ns();
+
+    return left < 0 ? 0 : left < longest ? left : longest;
+}
+
+/* Step 3. mu not held, both tokens are ours. */
+static nl_err flush(nl_link *link, int64_t deadline_ns)
+{
+    int e;
+
+    if (link->tls)
+        nl_tls_close_notify(link->tls);
+    while ((e = nl_tx_flush(link)) == EAGAIN) {
+        struct pollfd p = { .fd = link->fd, .events = POLLOUT };
+        int64_t ns = slice(deadline_ns, SLICE_NS);
+
+        if (discard_input(link))
+            p.events |= POLLIN;
+        if (ns == 0 || told_to_abort(link))
+            return NL_ETIMEOUT;
+        if (sys_poll(&p, 1, ns) < 0)
+            return errno == EINTR ? NL_EINTR : NL_OK;
+    }
+    return NL_OK;       /* all gone, or nobody is left to take it */
+}
+
+/* Step 4. On a Unix socket the peer's buffer is where the bytes are already. */
+static void linger(nl_link *link, int64_t deadline_ns)
+{
+    int64_t end = sys_now_ns() + LINGER_NS, nap = 50000;
+    int unsent = 0;
+
+    shutdown(link->fd, SHUT_WR);
+    discard_input(link);
+    if (end > deadline_ns)
+        end = deadline_ns;
+    if (link->local->sa_family == AF_UNIX)
+        return;
+    while (ioctl(link->fd, SIOCOUTQ, &unsent) == 0 && unsent > 0 && sys_now_ns() < end && !told_to_abort(link)) {
+        sys_poll(NULL, 0, slice(end, nap));
+        nap = nap * 2 < SLICE_NS ? nap * 2 : SLICE_NS;
+        discard_input(link);
+    }
+}
+
+/* Steps 2 to 5, by the one closer. */
+static nl_err close_locked(nl_link *link, int64_t deadline_ns)
+{
+    nl_err e = NL_OK;
+    int r = 0;
+
+    while (!is_quiet(link) && r == 0)
+        r = close_wait_locked(link, deadline_ns);
+    if (r == EINTR)
+        return NL_EINTR;
+    if (r)
+        return NL_ETIMEOUT;             /* somebody is still inside: the last one out finishes */
+    if (!link->aborted) {
+        link->rx.holder = NL_RX_THREAD;
+        link->tx.holder = NL_TX_THREAD;
+        pthread_mutex_unlock(&link->mu);
+        if ((e = flush(link, deadline_ns)) != NL_EINTR)
+            linger(link, deadline_ns);
+        pthread_mutex_lock(&link->mu);
+        link->rx.holder = NL_RX_NONE;
+        link->tx.holder = NL_TX_NONE;
+    }
+    if (e != NL_EINTR)
+        finish_locked(link);
+    return e;
+}
+
+nl_err nl_link_close(nl_link *link, int64_t deadline_ns)
+{
+    nl_err e = NL_OK;
+    int r = 0;
+
+    if (is_forked(link))
+        return NL_EFORKED;
+    pthread_mutex_lock(&link->mu);
+    shut_locked(link);
+    while (link->closer && link->state != NL_LINK_CLOSED && r == 0)
+        r = close_wait_locked(link, deadline_ns);
+    if (link->state != NL_LINK_CLOSED && r) {
+        e = r == EINTR ? NL_EINTR : NL_ETIMEOUT;        /* the other closer goes on */
+    } else if (link->state != NL_LINK_CLOSED) {
+        link->closer = true;
+        e = close_locked(link, deadline_ns);
+        link->closer = false;
+        if (e == NL_ETIMEOUT)
+            abort_locked(link);
+        if (link->state != NL_LINK_CLOSED)
+            nl_waiters_wake_locked(link, &link->close_waiters);     /* another closer may try */
+    }
+    pthread_mutex_unlock(&link->mu);
+    return e;
+}

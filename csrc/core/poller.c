@@ -1,0 +1,383 @@
+/* The background thread: epoll, timers, the sweep, and letting go. See poller.h for the contract.
+ *
+ * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * One round of the thread: sleep in epoll_wait until an event, the next timer or the next sweep; make the callbacks of the
+ * events; then the sweep, if it is due; then the timers; then hand back the references of those deleted meanwhile.
+ * Since references go back only at the end of a round, an event fetched before nl_poller_del() meets memory that is still
+ * there, and the owner, who looks at its own state under its own lock, does nothing.
+ *
+ * Other threads change the lists under poller.mu and write to the eventfd only when the thread sleeps longer than they
+ * need (`sleep_until`). The thread blocks all signals: they are for threads that can act on them.
+ */
+#include "poller.h"
+
+#include "buf.h"
+#include "sys.h"
+
+#include <signal.h>
+
+#define EVENTS 64
+
+static struct {
+    pthread_mutex_t mu;             /* a leaf */
+    bool      running, stop;        /* [mu] */
+    int       ep, wake;             /* [const] while running */
+    pthread_t thread;               /* [mu] */
+    nl_pollee *timers;              /* [mu] unsorted: handshakes and retries, never links */
+    nl_pollee *sweeps;              /* [mu] */
+    nl_pollee *retired;             /* [mu] deleted, reference not yet given back */
+    int64_t   sleep_until;          /* [mu] when the thread comes round by itself; 0 when it is awake */
+    int64_t   next_sweep;           /* [mu] */
+    atomic_uint_fast64_t wakeups;
+    atomic_uint generation;
+    bool      atfork;               /* [mu] */
+} poller = { .mu = PTHREAD_MUTEX_INITIALIZER, .ep = -1, .wake = -1 };
+
+static _Thread_local bool on_poller_thread;
+
+bool nl_poller_is_me(void)                  { return on_poller_thread; }
+unsigned nl_fork_generation(void)           { return atomic_load_explicit(&poller.generation, memory_order_relaxed); }
+uint64_t nl_poller_wakeups(void)            { return atomic_load_explicit(&poller.wakeups, memory_order_relaxed); }
+
+/* ---- lists ------------------------------------------------------------------------------------------------------ */
+
+static void timer_unlink_locked(nl_pollee *p)
+{
+    if (p->timer_prevp) {
+        if ((*p->timer_prevp = p->timer_next))
+            p->timer_next->timer_prevp = p->timer_prevp;
+        p->timer_prevp = NULL;
+    }
+    p->timer_ns = NL_FOREVER;
+}
+
+static void sweep_unlink_locked(nl_pollee *p)
+{
+    if (p->sweep_prevp) {
+        if ((*p->sweep_prevp = p->sweep_next))
+            p->sweep_next->sweep_prevp = p->sweep_prevp;
+        p->sweep_prevp = NULL;
+    }
+}
+
+static void wake_locked(void)
+{
+    if (poller.sleep_until && poller.wake >= 0) {
+        poller.sleep_until = 0;
+        eventfd_write(poller.wake, 1);      /* a full counter wakes as well */
+    }
+}
+
+static void wake_before_locked(int64_t at_ns)
+{
+    if (poller.sleep_until > at_ns)
+        wake_locked();
+}
+
+/* ---- the thread ------------------------------------------------------------------------------------------------- */
+
+static int sleep_ms_locked(int64_t now)
+{
+    int64_t until = poller.sweeps ? poller.next_sweep : NL_FOREVER;
+
+    for (nl_pollee *p = poller.timers; p; p = p->timer_next)
+        if (p->timer_ns < until)
+            until = p->timer_ns;
+    if (poller.retired || poller.stop)
+        until = now;
+    poller.sleep_until = until <= now ? 0 : until;
+    if (until == NL_FOREVER)
+        return -1;
+    if (until <= now)
+        return 0;
+    until = (until - now + 999999) / 1000000;
+    return until > 3600000 ? 3600000 : (int)until;
+}
+
+static void run_sweep(int64_t now)
+{
+    nl_pollee *due = NULL, *p;
+
+    pthread_mutex_lock(&poller.mu);
+    if (poller.sweeps && now >= poller.next_sweep) {
+        poller.next_sweep = now + NL_SWEEP_NS;
+        due = poller.sweeps;                    /* taken off whole: callbacks may sweep themselves in again */
+        due->sweep_prevp = &due;
+        poller.sweeps = NULL;
+    }
+    while ((p = due)) {
+        sweep_unlink_locked(p);
+        pthread_mutex_unlock(&poller.mu);
+        if (p->ops->sweep(p))
+            nl_poller_sweep(p);
+        pthread_mutex_lock(&poller.mu);
+    }
+    pthread_mutex_unlock(&poller.mu);
+}
+
+static void run_timers(int64_t now)
+{
+    nl_pollee *p;
+
+    pthread_mutex_lock(&poller.mu);
+    for (p = poller.timers; p;) {
+        if (p->timer_ns > now) {
+            p = p->timer_next;
+            continue;
+        }
+        timer_unlink_locked(p);
+        pthread_mutex_unlock(&poller.mu);
+        p->ops->timer(p);
+        pthread_mutex_lock(&poller.mu);
+        p = poller.timers;                      /* the list may have changed: from the start */
+    }
+    pthread_mutex_unlock(&poller.mu);
+}
+
+static void release_retired(void)
+{
+    nl_pollee *list;
+
+    pthread_mutex_lock(&poller.mu);
+    list = poller.retired;
+    poller.retired = NULL;
+    pthread_mutex_unlock(&poller.mu);
+    while (list) {
+        nl_pollee *p = list;
+        list = p->retire_next;
+        p->ops->released(p);
+    }
+}
+
+static void run_events(int n, struct epoll_event *ev)
+{
+    for (int i = 0; i < n; i++) {
+        nl_pollee *p = ev[i].data.ptr;
+        bool gone;
+
+        if (!p) {
+            eventfd_t ignored;
+            eventfd_read(poller.wake, &ignored);
+            continue;
+        }
+        pthread_mutex_lock(&poller.mu);
+        gone = p->deleted;
+        pthread_mutex_unlock(&poller.mu);
+        if (!gone)
+            p->ops->event(p, ev[i].events);
+    }
+}
+
+static void *run(void *arg)
+{
+    struct epoll_event ev[EVENTS];
+
+    (void)arg;
+    on_poller_thread = true;
+    for (;;) {
+        int ms, n;
+
+        pthread_mutex_lock(&poller.mu);
+        if (poller.stop && !poller.retired) {
+            pthread_mutex_unlock(&poller.mu);
+            return NULL;
+        }
+        ms = sleep_ms_locked(sys_now_ns());
+        pthread_mutex_unlock(&poller.mu);
+        n = sys_epoll_wait(poller.ep, ev, EVENTS, ms);
+        atomic_fetch_add_explicit(&poller.wakeups, 1, memory_order_relaxed);
+        pthread_mutex_lock(&poller.mu);
+        poller.sleep_until = 0;
+        pthread_mutex_unlock(&poller.mu);
+        run_events(n, ev);
+        run_sweep(sys_now_ns());
+        run_timers(sys_now_ns());
+        release_retired();
+    }
+}
+
+/* ---- start, stop, fork ------------------------------------------------------------------------------------------ */
+
+/* In a forked child there is no thread, and the descriptors are shared with the parent: forget all of it. What the parent's
+ * objects held is leaked on purpose; the child must not touch it. */
+static void fork_child(void)
+{
+    if (poller.ep >= 0)
+        close(poller.ep);
+    if (poller.wake >= 0)
+        close(poller.wake);
+    poller.ep = poller.wake = -1;
+    poller.running = poller.stop = false;
+    poller.timers = poller.sweeps = poller.retired = NULL;
+    poller.sleep_until = 0;
+    atomic_fetch_add(&poller.generation, 1);
+    nl_block_cache_unlock();
+    pthread_mutex_unlock(&poller.mu);
+}
+
+/* The process-wide locks are held over the fork, so that the child finds them free and what they guard whole. */
+static void fork_prepare(void)
+{
+    pthread_mutex_lock(&poller.mu);
+    nl_block_cache_lock();
+}
+
+static void fork_parent(void)
+{
+    nl_block_cache_unlock();
+    pthread_mutex_unlock(&poller.mu);
+}
+
+static nl_err open_locked(void)
+{
+    struct epoll_event ev = { .events = EPOLLIN, .data.ptr = NULL };
+
+    poller.ep = sys_epoll_create();
+    poller.wake = poller.ep < 0 ? -1 : sys_eventfd();
+    if (poller.wake >= 0 && sys_epoll_ctl(poller.ep, EPOLL_CTL_ADD, poller.wake, &ev) == 0)
+        return NL_OK;
+    return NL_ESYS;
+}
+
+static void close_locked(void)
+{
+    int saved = errno;
+
+    if (poller.ep >= 0)
+        close(poller.ep);
+    if (poller.wake >= 0)
+        close(poller.wake);
+    poller.ep = poller.wake = -1;
+    errno = saved;
+}
+
+static nl_err start_locked(void)
+{
+    sigset_t all, before;
+    int e;
+
+    if (poller.running)
+        return NL_OK;
+    if (!poller.atfork) {
+        if (pthread_atfork(fork_prepare, fork_parent, fork_child) != 0)
+            return NL_ENOMEM;
+        poller.atfork = true;
+    }
+    if (open_locked() != NL_OK) {
+        close_locked();
+        return NL_ESYS;
+    }
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    e = sys_thread(&poller.thread, NULL, run, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (e) {
+        close_locked();
+        errno = e;
+        return NL_ESYS;
+    }
+    poller.running = true;
+    return NL_OK;
+}
+
+void nl_shutdown(void)
+{
+    pthread_t thread;
+    bool running;
+
+    pthread_mutex_lock(&poller.mu);
+    running = poller.running && !poller.stop && !on_poller_thread;
+    poller.stop = poller.running;
+    thread = poller.thread;
+    poller.sleep_until = NL_FOREVER;
+    wake_locked();
+    pthread_mutex_unlock(&poller.mu);
+    if (!running)
+        return;
+    pthread_join(thread, NULL);
+    pthread_mutex_lock(&poller.mu);
+    close_locked();
+    poller.running = poller.stop = false;
+    pthread_mutex_unlock(&poller.mu);
+}
+
+/* ---- the contract ----------------------------------------------------------------------------------------------- */
+
+nl_err nl_poller_add(nl_pollee *p)
+{
+    nl_err e;
+
+    pthread_mutex_lock(&poller.mu);
+    if ((e = start_locked()) == NL_OK) {
+        p->added = true;
+        p->in_epoll = p->deleted = false;
+        p->timer_ns = NL_FOREVER;
+        p->timer_prevp = p->sweep_prevp = NULL;
+    }
+    pthread_mutex_unlock(&poller.mu);
+    return e;
+}
+
+nl_err nl_poller_watch(nl_pollee *p, uint32_t events)
+{
+    struct epoll_event ev = { .events = events | EPOLLONESHOT, .data.ptr = p };
+    nl_err e = NL_ESYS;
+
+    pthread_mutex_lock(&poller.mu);
+    if (poller.running && !p->deleted &&
+        sys_epoll_ctl(poller.ep, p->in_epoll ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, p->fd, &ev) == 0) {
+        p->in_epoll = true;
+        e = NL_OK;
+    }
+    pthread_mutex_unlock(&poller.mu);
+    return e;
+}
+
+void nl_poller_timer(nl_pollee *p, int64_t at_ns)
+{
+    pthread_mutex_lock(&poller.mu);
+    timer_unlink_locked(p);
+    if (at_ns != NL_FOREVER && !p->deleted) {
+        p->timer_ns = at_ns;
+        p->timer_prevp = &poller.timers;
+        if ((p->timer_next = poller.timers))
+            p->timer_next->timer_prevp = &p->timer_next;
+        poller.timers = p;
+        wake_before_locked(at_ns);
+    }
+    pthread_mutex_unlock(&poller.mu);
+}
+
+void nl_poller_sweep(nl_pollee *p)
+{
+    pthread_mutex_lock(&poller.mu);
+    if (!p->sweep_prevp && !p->deleted) {
+        if (!poller.sweeps)
+            poller.next_sweep = sys_now_ns() + NL_SWEEP_NS;
+        p->sweep_prevp = &poller.sweeps;
+        if ((p->sweep_next = poller.sweeps))
+            p->sweep_next->sweep_prevp = &p->sweep_next;
+        poller.sweeps = p;
+        wake_before_locked(poller.next_sweep);
+    }
+    pthread_mutex_unlock(&poller.mu);
+}
+
+void nl_poller_del(nl_pollee *p)
+{
+    struct epoll_event none = { 0 };
+
+    pthread_mutex_lock(&poller.mu);
+    if (p->added && !p->deleted) {
+        p->deleted = true;
+        timer_unlink_locked(p);
+        sweep_unlink_locked(p);
+        if (p->in_epoll)
+            epoll_ctl(poller.ep, EPOLL_CTL_DEL, p->fd, &none);      /* past the seam: nothing could be done about it */
+        p->retire_next = poller.retired;
+        poller.retired = p;
+        wake_locked();
+    }
+    pthread_mutex_unlock(&poller.mu);
+}

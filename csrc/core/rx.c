@@ -1,0 +1,559 @@
+/* The read token: who reads a link's socket, how the token travels, and what keeps it cheap.
+ *
+ * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Nobody's job, everybody's duty
+ *   A thread that waits for something on a link (an answer, a packet, a Conn) has a waiter on its stack. If the read token
+ *   is free it takes it and becomes the leader: it reads the socket and routes what comes, for all, until its own waiter
+ *   is ready. The others sleep on their futex. So a program with one busy thread has no hand-over at all, and an answer
+ *   wakes exactly the thread that asked. When nobody waits, the poller watches and reads.
+ *
+ * The invariant
+ *   A live link is held by a reader, or watched by the poller, or on the poller's sweep list (which watches within
+ *   NL_SWEEP_NS), or paused over its budget. Every path that gives the token up goes through rx_give_locked(), which
+ *   passes it to a waiter that is not ready, or sees to the watching.
+ *
+ * How a leader sleeps
+ *   First, perhaps, it tries: reads without waiting for a few microseconds, because sleeping and being woken costs more
+ *   than the answer takes (adaptive, see rx_spin). Then it makes one *blocking* read: a poll before it would be a third
+ *   system call per round trip. A blocking read cannot be interrupted by another thread, so the socket has a receive
+ *   timeout of NL_RCVTIMEO_NS; whoever wants the leader meanwhile (its Conn is closed, say) waits so long at the most.
+ *   From then on it sleeps in poll, together with an eventfd that wakes it at once. A deadline nearer than the timeout is
+ *   slept out in poll too.
+ *
+ * What is read is decoded without the lock (the decoder and the packets' pool belong to the token), then routed under it,
+ * a batch at a time. A leader that finds its own answer routes the rest of what it has before it leaves.
+ */
+#include "link.h"
+
+#define BATCH 128       /* packets decoded between two holds of the lock */
+#define SPIN_BACKOFF_MAX 255u
+
+/* ---- waking ----------------------------------------------------------------------------------------------------- */
+
+void nl_waiter_init(nl_waiter *w)
+{
+    nl_list_init(&w->all);
+    nl_list_init(&w->on);
+    w->ready = w->leader = false;
+    w->wake_fd = -1;
+    atomic_init(&w->word, 0);
+}
+
+/* Posted under the lock, and a waiter takes the lock before its stack frame ends: so w is there. */
+static void waiter_post_locked(nl_waiter *w)
+{
+    atomic_store_explicit(&w->word, 1, memory_order_release);
+    if (w->wake_fd >= 0)
+        eventfd_write(w->wake_fd, 1);
+    else
+        sys_futex_wake(&w->word, 1);
+}
+
+void nl_waiter_wake_locked(nl_link *link, nl_waiter *w)
+{
+    (void)link;
+    nl_list_del(&w->on);
+    if (!w->ready) {
+        w->ready = true;
+        waiter_post_locked(w);
+    }
+}
+
+void nl_waiters_wake_locked(nl_link *link, nl_list *on)
+{
+    while (!nl_list_empty(on))
+        nl_waiter_wake_locked(link, NL_ITEM(on->next, nl_waiter, on));
+}
+
+/* ---- the token -------------------------------------------------------------------------------------------------- */
+
+static void rx_take_locked(nl_link *link, nl_rx_holder holder)
+{
+    link->rx.holder = holder;
+    link->rx.turns++;
+    link->stats.rx_takes++;
+}
+
+static bool rx_may_read(const nl_link *link)
+{
+    return link->state == NL_LINK_OPEN && !link->rx.paused;
+}
+
+static void rx_watch_locked(nl_link *link)
+{
+    link->rx.watched = true;
+    link->stats.rx_arms++;
+    nl_link_watch_locked(link);
+}
+
+/* To the youngest waiter that still needs it: its cache is the warmest. False: nobody does. */
+static bool rx_hand_over_locked(nl_link *link)
+{
+    for (nl_list *i = link->rx.waiters.prev; i != &link->rx.waiters; i = i->prev) {
+        nl_waiter *w = NL_ITEM(i, nl_waiter, all);
+        if (!w->ready) {
+            w->leader = true;
+            rx_take_locked(link, NL_RX_THREAD);
+            link->stats.rx_handovers++;
+            waiter_post_locked(w);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Gives the token up: the one way out for whoever holds it. */
+static void rx_give_locked(nl_link *link)
+{
+    bool poller = link->rx.holder == NL_RX_POLLER;
+
+    link->rx.holder = NL_RX_NONE;
+    if (rx_may_read(link) && !rx_hand_over_locked(link)) {
+        if (poller && !link->rx.more)
+            rx_watch_locked(link);      /* the poller is awake: it watches on at once */
+        else
+            nl_rx_idle_locked(link);
+    }
+    nl_link_quiet_locked(link);
+}
+
+/* Nobody reads, so the poller must watch: but within a sweep only. In a run of asks the next one takes the token before
+ * that, and arming for each would cost a system call and a wake-up of the poller for nothing. */
+void nl_rx_idle_locked(nl_link *link)
+{
+    if (!rx_may_read(link) || link->rx.holder != NL_RX_NONE || link->rx.watched)
+        return;
+    if (!link->rx.sweeping) {
+        link->rx.sweeping = true;
+        link->rx.swept_turns = link->rx.turns;
+        nl_poller_sweep(&link->pollee);
+    }
+}
+
+void nl_rx_unpause_locked(nl_link *link)
+{
+    if (!link->rx.paused || link->rx.bytes > link->limits.link_rx_bytes / 2)
+        return;
+    link->rx.paused = false;
+    if (link->rx.holder == NL_RX_NONE)
+        rx_give_locked(link);
+}
+
+/* ---- reading ---------------------------------------------------------------------------------------------------- */
+
+/* Reads from the stream below, plain or TLS, like recv. A broken TLS session is EPROTO, with its story in `why`. */
+static ssize_t io_read(nl_link *link, void *p, size_t n, int flags, nl_fault *why)
+{
+    uint8_t cipher[16384 + 512];
+
+    if (!link->tls)
+        return sys_recv(link->fd, p, n, flags);
+    for (;;) {
+        size_t got = 0;
+        ssize_t r;
+        nl_tls_status s = nl_tls_read(link->tls, p, n, &got, why);
+
+        if (got)
+            return (ssize_t)got;
+        if (s == NL_TLS_CLEAN_END)
+            return 0;
+        if (s == NL_TLS_BAD) {
+            errno = EPROTO;
+            return -1;
+        }
+        if ((r = sys_recv(link->fd, cipher, sizeof cipher, flags)) <= 0)
+            return r;
+        if (nl_tls_input(link->tls, cipher, (size_t)r) != NL_OK) {
+            errno = ENOMEM;
+            return -1;
+        }
+    }
+}
+
+/* Makes room behind `end` for what the packet at `at` still needs, moving it to a new block when slices pin this one.
+ * Grows by what was received, not by what is declared: a block is at most four times the bytes in hand. */
+static bool rx_room(nl_link *link)
+{
+    nl_rx *rx = &link->rx;
+    size_t have = rx->end - rx->at, want = NL_BLOCK_BYTES, cap;
+    nl_block *b;
+
+    if (rx->block && rx->at == rx->end && nl_block_is_mine(rx->block)) {
+        rx->at = rx->end = 0;
+        return true;
+    }
+    if (have && rx->scan.need > NL_BLOCK_BYTES) {
+        if (rx->block->cap - rx->at < rx->scan.need && (b = nl_block_cached(rx->scan.need)))
+            goto move;                          /* memory that is spent already may be as large as declared */
+        want = rx->scan.need < have * 4 ? rx->scan.need : have * 4;
+        want = want < NL_BLOCK_BYTES ? NL_BLOCK_BYTES : want;
+    }
+    if (rx->block) {
+        size_t due = have && rx->scan.need > have ? rx->scan.need - have : 1;
+        if (rx->block->cap - rx->end >= (due < 4096 ? due : 4096) && rx->block->cap - rx->at >= want / 4)
+            return true;
+        if (rx->at == 0 && nl_block_is_mine(rx->block)) {
+            cap = rx->block->cap * 4 < want ? rx->block->cap * 4 : want;
+            if (cap <= rx->block->cap)
+                cap = rx->block->cap * 2;
+            if (!(b = nl_block_grow(rx->block, cap)))
+                return false;
+            rx->block = b;
+            return true;
+        }
+    }
+    if (!(b = nl_block_new(want > have ? want : have * 2)))
+        return false;
+move:
+    if (have)
+        memcpy(b->data, rx->block->data + rx->at, have);
+    nl_block_rele(rx->block);
+    rx->block = b;
+    rx->at = 0;
+    rx->end = have;
+    return true;
+}
+
+/* One read into the block. >0 bytes came; 0 end of stream; <0 an errno, negated (-EAGAIN: nothing there). */
+static ssize_t rx_read(nl_link *link, int flags, nl_fault *why)
+{
+    nl_rx *rx = &link->rx;
+    ssize_t n;
+
+    if (!rx_room(link))
+        return -ENOMEM;
+    n = io_read(link, rx->block->data + rx->end, rx->block->cap - rx->end, flags, why);
+    if (n > 0) {
+        rx->end += (size_t)n;
+        rx->more = true;
+        return n;
+    }
+    if (n == 0) {
+        rx->eof = true;
+        return 0;
+    }
+    return errno == EWOULDBLOCK ? -EAGAIN : -errno;
+}
+
+/* Tries for a few microseconds. Worth it when answers come faster than a thread falls asleep and wakes; a miss makes the
+ * next tries rarer, up to one in SPIN_BACKOFF_MAX + 1, so a slow peer costs next to nothing. */
+static ssize_t rx_spin(nl_link *link, int64_t deadline_ns, nl_fault *why)
+{
+    nl_rx *rx = &link->rx;
+    int64_t end;
+    ssize_t n;
+
+    if (rx->spin_ns <= 0)
+        return -EAGAIN;
+    if (rx->spin_skip) {
+        rx->spin_skip--;
+        return -EAGAIN;
+    }
+    rx->spun = 1;
+    end = sys_now_ns() + rx->spin_ns;
+    if (end > deadline_ns)
+        end = deadline_ns;
+    do
+        n = rx_read(link, MSG_DONTWAIT, why);
+    while (n == -EAGAIN && sys_now_ns() < end);
+    if (n == -EAGAIN) {
+        rx->spin_backoff = rx->spin_backoff * 2 + 1 < SPIN_BACKOFF_MAX ? rx->spin_backoff * 2 + 1 : SPIN_BACKOFF_MAX;
+        rx->spin_skip = rx->spin_backoff;
+    } else {
+        rx->spun = 2;
+        rx->spin_backoff /= 2;
+    }
+    return n;
+}
+
+/* Sleeps in poll until there is something to read, the waiter is posted, or the deadline. -EAGAIN, -EINTR, or 1. */
+static ssize_t rx_poll(nl_link *link, nl_waiter *w, int64_t deadline_ns)
+{
+    int64_t now = sys_now_ns(), left = deadline_ns == NL_FOREVER ? -1 : deadline_ns > now ? deadline_ns - now : 0;
+    bool longer = left < 0 || left > NL_RCVTIMEO_NS;
+    struct pollfd p[2] = { { .fd = link->fd, .events = POLLIN }, { .fd = -1, .events = POLLIN } };
+    int n, e;
+
+    if (longer && (p[1].fd = sys_eventfd()) < 0) {      /* no descriptor left: look up from time to time instead */
+        left = NL_RCVTIMEO_NS;
+    } else if (longer) {
+        pthread_mutex_lock(&link->mu);
+        w->wake_fd = p[1].fd;
+        if (atomic_load_explicit(&w->word, memory_order_acquire))
+            left = 0;
+        pthread_mutex_unlock(&link->mu);
+    }
+    n = sys_poll(p, 2, left);
+    e = n < 0 ? errno : 0;
+    if (p[1].fd >= 0) {
+        pthread_mutex_lock(&link->mu);
+        w->wake_fd = -1;
+        pthread_mutex_unlock(&link->mu);
+        close(p[1].fd);
+    }
+    if (n < 0)
+        return -e;
+    return p[0].revents ? 1 : -EAGAIN;
+}
+
+/* Waits for bytes as the leader. mu not held. */
+static ssize_t rx_fill(nl_link *link, nl_waiter *w, int64_t deadline_ns, bool *slept, nl_fault *why)
+{
+    ssize_t n;
+
+    if (deadline_ns == NL_NOW)
+        return rx_read(link, MSG_DONTWAIT, why);
+    if (!*slept) {
+        *slept = true;
+        if ((n = rx_spin(link, deadline_ns, why)) != -EAGAIN)
+            return n;
+        if (deadline_ns == NL_FOREVER || deadline_ns - sys_now_ns() > NL_RCVTIMEO_NS)
+            return rx_read(link, 0, why);
+    }
+    n = rx_poll(link, w, deadline_ns);
+    return n < 0 ? n : rx_read(link, MSG_DONTWAIT, why);
+}
+
+/* ---- decoding and routing --------------------------------------------------------------------------------------- */
+
+/* Cuts packets out of the block, without the lock. Sets rx.more when it stopped for the batch's sake. */
+static nl_err rx_decode(nl_link *link, nl_pkt **first, nl_fault *why)
+{
+    nl_rx *rx = &link->rx;
+    nl_pkt **last = first;
+    int n = 0;
+
+    *first = NULL;
+    while (n < BATCH && rx->at < rx->end) {
+        const uint8_t *p = rx->block->data + rx->at;
+        nl_scan_result r = nl_wire_scan(link->wire, p, rx->end - rx->at, link->limits.packet_bytes, rx->offset,
+                                        &rx->scan, why);
+        if (r == NL_SCAN_BAD)
+            return NL_EPROTO;
+        if (r == NL_SCAN_MORE) {
+            rx->more = false;
+            return NL_OK;
+        }
+        *last = nl_pool_take(link->pool, rx->block, p + rx->scan.payload_at, rx->scan.payload_len, rx->scan.id,
+                             rx->scan.code);
+        if (!*last) {
+            nl_fault_set(why, NL_ELINKDOWN, ENOMEM, "no memory for a received packet of %zu bytes", rx->scan.payload_len);
+            return NL_ENOMEM;
+        }
+        last = &(*last)->next;
+        rx->at += rx->scan.total;
+        rx->offset += rx->scan.total;
+        rx->scan = (nl_scan){ 0 };
+        n++;
+    }
+    rx->more = rx->at < rx->end;
+    return NL_OK;
+}
+
+/* Decodes and routes all that is in the block, or until the link is over its budget. mu held on entry and exit, dropped
+ * in between. */
+static void rx_route_locked(nl_link *link)
+{
+    nl_rx *rx = &link->rx;
+
+    while (rx->more && rx_may_read(link)) {
+        nl_pkt *p, *next;
+        nl_fault why = { 0 };
+        nl_err e;
+
+        pthread_mutex_unlock(&link->mu);
+        e = rx_decode(link, &p, &why);
+        pthread_mutex_lock(&link->mu);
+        for (; p; p = next) {
+            next = p->next;
+            p->next = NULL;
+            nl_route_locked(link, p);
+        }
+        if (e != NL_OK) {
+            rx->more = false;
+            nl_link_fail_locked(link, &why);
+        }
+        if (rx->bytes > link->limits.link_rx_bytes)
+            rx->paused = true;
+    }
+    if (link->tx.first || (link->tls && nl_tls_has_output(link->tls)))
+        nl_tx_kick_locked(link);
+}
+
+static void rx_ended_locked(nl_link *link, ssize_t n, nl_fault *why)
+{
+    nl_rx *rx = &link->rx;
+
+    if (link->tx_fault.code)
+        *why = link->tx_fault;
+    else if (n < 0 && why->code == NL_OK)
+        nl_fault_set(why, NL_ELINKDOWN, (int)-n, "reading from the peer failed: %s", strerror((int)-n));
+    else if (n == 0 && rx->at < rx->end)
+        nl_fault_set(why, NL_ELINKDOWN, 0, "the peer closed the link in the middle of a packet: %zu of at least %zu bytes "
+                     "came, at byte %llu of the stream%s", rx->end - rx->at, rx->scan.need,
+                     (unsigned long long)rx->offset, link->tls ? " (truncated TLS)" : "");
+    else if (n == 0) {
+        nl_fault_set(why, NL_ELINKDOWN, 0, "the peer closed the link");
+        why->clean = true;
+    }
+    nl_link_fail_locked(link, why);
+}
+
+/* One turn of a token holder: what is left over first, else one read; then decode and route. mu held on entry and exit.
+ * Returns 0, or the negated errno of a read that brought nothing: -EAGAIN, -EINTR. */
+static ssize_t rx_turn_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns, bool *slept)
+{
+    nl_fault why = { 0 };
+    ssize_t n = 1;
+
+    if (!link->rx.more) {
+        pthread_mutex_unlock(&link->mu);
+        n = rx_fill(link, w, deadline_ns, slept, &why);
+        pthread_mutex_lock(&link->mu);
+        link->stats.bytes_received += n > 0 ? (uint64_t)n : 0;
+        link->stats.spins += link->rx.spun > 0;
+        link->stats.spin_hits += link->rx.spun > 1;
+        link->rx.spun = 0;
+    }
+    if (n > 0) {
+        *slept = false;
+        rx_route_locked(link);
+        return 0;
+    }
+    if (n == -EAGAIN || n == -EINTR)
+        return n;
+    rx_ended_locked(link, n, &why);
+    return 0;
+}
+
+nl_err nl_rx_wait_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
+{
+    nl_err e = NL_OK;
+    bool slept = false;
+
+    nl_list_push(&link->rx.waiters, &w->all);
+    link->stats.waiters++;
+    while (!w->ready && e == NL_OK) {
+        if (link->rx.holder == NL_RX_NONE && rx_may_read(link)) {
+            rx_take_locked(link, NL_RX_THREAD);
+            w->leader = true;
+        }
+        if (w->leader && !rx_may_read(link)) {      /* over the budget: sleep like the others until it is unpaused */
+            w->leader = false;
+            rx_give_locked(link);
+            continue;
+        }
+        if (w->leader) {
+            ssize_t n = rx_turn_locked(link, w, deadline_ns, &slept);
+            atomic_store_explicit(&w->word, 0, memory_order_relaxed);
+            if (n == -EINTR)
+                e = NL_EINTR;
+            else if (n == -EAGAIN && deadline_ns != NL_FOREVER && sys_now_ns() >= deadline_ns)
+                e = NL_ETIMEOUT;
+        } else {
+            int r = ETIMEDOUT;
+            if (deadline_ns != NL_NOW) {
+                pthread_mutex_unlock(&link->mu);
+                r = sys_futex_wait(&w->word, 0, deadline_ns);
+                pthread_mutex_lock(&link->mu);
+            }
+            atomic_store_explicit(&w->word, 0, memory_order_relaxed);
+            if (r == EINTR)
+                e = NL_EINTR;
+            else if (r && !w->leader)
+                e = NL_ETIMEOUT;
+        }
+    }
+    nl_list_del(&w->all);
+    nl_list_del(&w->on);
+    link->stats.waiters--;
+    if (w->leader) {
+        w->leader = false;
+        rx_give_locked(link);
+    }
+    return w->ready ? NL_OK : e;
+}
+
+void nl_rx_poll_locked(nl_link *link)
+{
+    bool slept = true;
+
+    if (link->rx.holder != NL_RX_NONE || !rx_may_read(link))
+        return;
+    rx_take_locked(link, NL_RX_THREAD);
+    rx_turn_locked(link, NULL, NL_NOW, &slept);
+    rx_give_locked(link);
+}
+
+/* ---- the poller's side ------------------------------------------------------------------------------------------ */
+
+/* How many reads the poller makes for one link before it looks after others. */
+#define POLLER_READS 16
+
+static void rx_poller_turn_locked(nl_link *link)
+{
+    bool slept = true;
+    ssize_t n = 0;
+
+    rx_take_locked(link, NL_RX_POLLER);
+    link->stats.poller_reads++;
+    for (int i = 0; i < POLLER_READS && n == 0 && rx_may_read(link) && nl_list_empty(&link->rx.waiters); i++)
+        n = rx_turn_locked(link, NULL, NL_NOW, &slept);
+    rx_give_locked(link);
+}
+
+void nl_rx_event(nl_link *link)
+{
+    pthread_mutex_lock(&link->mu);
+    link->rx.watched = false;
+    if (link->rx.holder == NL_RX_NONE && rx_may_read(link))
+        rx_poller_turn_locked(link);
+    else
+        link->stats.poller_idle_wakeups++;
+    pthread_mutex_unlock(&link->mu);
+}
+
+/* An idle link keeps no block, no packets and no Conns for reuse, and no tombs that are due. */
+static void rx_shrink_locked(nl_link *link)
+{
+    nl_rx *rx = &link->rx;
+
+    if (rx->block && rx->at == rx->end) {
+        nl_block_rele(rx->block);
+        rx->block = NULL;
+        rx->at = rx->end = 0;
+    }
+    nl_pool_trim(link->pool);
+    nl_conn_trim_locked(link);
+    nl_table_expire(&link->table, sys_now_ns());
+}
+
+/* Is the link still unread since the last sweep? Then it is idle: shrink it and watch. A link in use stays on the list; one
+ * whose reader sleeps leaves it, and comes back when that reader does. */
+bool nl_rx_sweep(nl_link *link)
+{
+    nl_rx *rx = &link->rx;
+    bool again;
+
+    pthread_mutex_lock(&link->mu);
+    again = rx_may_read(link) && rx->turns != rx->swept_turns;
+    rx->swept_turns = rx->turns;
+    rx->sweeping = again;
+    if (!again && rx_may_read(link) && rx->holder == NL_RX_NONE && !rx->watched) {
+        if (rx->more) {
+            rx_poller_turn_locked(link);
+        } else {
+            rx_shrink_locked(link);
+            rx_watch_locked(link);
+        }
+    }
+    pthread_mutex_unlock(&link->mu);
+    return again;
+}
+
+void nl_rx_fini(nl_link *link)
+{
+    nl_block_rele(link->rx.block);
+    link->rx.block = NULL;
+}

@@ -1,0 +1,88 @@
+/* Trace: a process-wide ring of what happened on links.
+ *
+ * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Off, an event costs one load and one branch (nl_trace in link.h). On, it is copied into the ring under a mutex that is
+ * a leaf: the core never waits for the reader and never calls it. A full ring drops the newest events and counts them.
+ */
+#include "link.h"
+
+atomic_bool nl_trace_on;
+
+static struct {
+    pthread_mutex_t mu;
+    nl_trace_event *ring;           /* [mu] */
+    size_t   cap;                   /* [mu] */
+    uint64_t first, next, lost;     /* [mu] event n is ring[n % cap] */
+    atomic_uint news;               /* futex: changes with every event and at the end */
+} trace = { .mu = PTHREAD_MUTEX_INITIALIZER };
+
+nl_err nl_trace_start(size_t events)
+{
+    nl_err e = NL_OK;
+
+    pthread_mutex_lock(&trace.mu);
+    if (trace.ring || !events) {
+        e = NL_EINVAL;
+    } else if (!(trace.ring = sys_calloc(events, sizeof *trace.ring))) {
+        e = NL_ENOMEM;
+    } else {
+        trace.cap = events;
+        trace.first = trace.next = trace.lost = 0;
+        atomic_store(&nl_trace_on, true);
+    }
+    pthread_mutex_unlock(&trace.mu);
+    return e;
+}
+
+void nl_trace_stop(void)
+{
+    pthread_mutex_lock(&trace.mu);
+    atomic_store(&nl_trace_on, false);
+    sys_free(trace.ring);
+    trace.ring = NULL;
+    atomic_fetch_add(&trace.news, 1);
+    pthread_mutex_unlock(&trace.mu);
+    sys_futex_wake(&trace.news, INT32_MAX);
+}
+
+void nl_trace_add(const nl_link *link, nl_trace_kind kind, uint32_t id, uint16_t code, size_t len)
+{
+    pthread_mutex_lock(&trace.mu);
+    if (trace.ring && trace.next - trace.first < trace.cap) {
+        trace.ring[trace.next++ % trace.cap] = (nl_trace_event){
+            .time_ns = sys_now_ns(), .link = link->serial, .lost = trace.lost, .len = len, .conn_id = id, .code = code,
+            .kind = kind,
+        };
+        trace.lost = 0;
+        atomic_fetch_add(&trace.news, 1);
+        sys_futex_wake(&trace.news, INT32_MAX);
+    } else {
+        trace.lost++;
+    }
+    pthread_mutex_unlock(&trace.mu);
+}
+
+nl_err nl_trace_read(nl_trace_event *out, size_t max, int64_t deadline_ns, size_t *n)
+{
+    int r = 0;
+
+    for (*n = 0; *n == 0;) {
+        unsigned seen = atomic_load(&trace.news);
+        bool on;
+
+        pthread_mutex_lock(&trace.mu);
+        on = trace.ring != NULL;
+        while (on && *n < max && trace.first < trace.next)
+            out[(*n)++] = trace.ring[trace.first++ % trace.cap];
+        pthread_mutex_unlock(&trace.mu);
+        if (*n)
+            return NL_OK;
+        if (!on)
+            return NL_ELINKCLOSED;
+        if (r || deadline_ns == NL_NOW)
+            return r == EINTR ? NL_EINTR : NL_ETIMEOUT;
+        r = sys_futex_wait(&trace.news, seen, deadline_ns);
+    }
+    return NL_OK;
+}

@@ -1,0 +1,469 @@
+/* The write token: who writes a link's socket, and what waits for it.
+ *
+ * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * A sender that finds the token free takes it and writes its packet straight from the caller's buffer: one system call for
+ * header and payload, no copy. One that finds it taken appends a copy to the queue and is done: whoever holds the token
+ * writes it with the next gather. A holder works for others only within a budget; then, or when the socket is full, its turn
+ * is ARMED: the poller writes on when there is room.
+ *
+ * A packet that was begun is finished, whatever becomes of its Conn or of the caller's patience: what the socket did not
+ * take of a caller's buffer is copied to the head of the queue before the call returns. Before it gives up so, the sender of
+ * a large packet stays as long as the socket keeps taking, since waiting is cheaper than copying megabytes.
+ *
+ * tx.bytes counts from before the first byte is offered to the kernel until it has taken the last; senders over the budget
+ * sleep in tx.waiters. Replies that the reader makes are queued, never written by it if that could wait, and bounded by
+ * NL_CTL_BYTES.
+ *
+ * Failure: the fault is kept in tx_fault and the socket is shut down both ways; but what the peer sent before it went is
+ * still in the socket, so the link goes down only when a reader has come to the end of it.
+ */
+#include "link.h"
+
+#define GATHER        64                        /* blocks in one write */
+#define TURN_BYTES    ((size_t)512 << 10)       /* what a holder writes for others before the poller takes over */
+#define QUEUE_BLOCK   ((size_t)16 << 10)        /* least size of a queue block */
+#define STAY_BYTES    ((size_t)64 << 10)        /* a rest from this size on is waited for, not copied ... */
+#define STAY_NS       INT64_C(5000000)          /* ... as long as the socket takes something every so often */
+#define TLS_STEP      ((size_t)128 << 10)       /* plaintext encrypted before the socket is tried again */
+
+/* ---- the socket ------------------------------------------------------------------------------------------------- */
+
+static int io_errno(void) { return errno == EWOULDBLOCK ? EAGAIN : errno; }
+
+static ssize_t plain_write(nl_link *link, struct iovec *iov, size_t n)
+{
+    struct msghdr msg = { .msg_iov = iov, .msg_iovlen = n };
+    ssize_t done;
+
+    do
+        done = sys_sendmsg(link->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+    while (done < 0 && errno == EINTR);         /* it does not wait, so this does not keep a signal waiting */
+    return done;
+}
+
+/* Sends ciphertext that is ready. 0: all gone; else an errno. */
+static int tls_flush(nl_link *link)
+{
+    const uint8_t *cipher;
+    size_t n;
+
+    while ((n = nl_tls_output(link->tls, &cipher))) {
+        struct iovec iov = { (void *)(uintptr_t)cipher, n };
+        ssize_t done = plain_write(link, &iov, 1);
+        if (done < 0)
+            return io_errno();
+        nl_tls_sent(link->tls, (size_t)done);
+    }
+    return 0;
+}
+
+/* Offers bytes to the stream. Returns how many it took, *e is 0 or why it took no more. Holder of the token. */
+static size_t io_write(nl_link *link, struct iovec *iov, size_t n, int *e, nl_fault *why)
+{
+    size_t taken = 0;
+
+    *e = 0;
+    if (!link->tls) {
+        ssize_t done = plain_write(link, iov, n);
+        if (done < 0)
+            *e = io_errno();
+        return done < 0 ? 0 : (size_t)done;
+    }
+    for (size_t i = 0; i < n; i++)
+        for (size_t at = 0; at < iov[i].iov_len;) {
+            size_t step = iov[i].iov_len - at < TLS_STEP ? iov[i].iov_len - at : TLS_STEP;
+            if (at && (*e = tls_flush(link)))
+                return taken;
+            if (nl_tls_write(link->tls, (uint8_t *)iov[i].iov_base + at, step, why) != NL_OK) {
+                *e = why->sys_errno ? why->sys_errno : EPROTO;
+                return taken;
+            }
+            at += step;
+            taken += step;
+        }
+    *e = tls_flush(link);
+    return taken;
+}
+
+/* ---- the queue -------------------------------------------------------------------------------------------------- */
+
+static bool queue_append(nl_tx *tx, const void *p, size_t n)
+{
+    nl_block *b = tx->first ? NL_ITEM(tx->last, nl_block, next) : NULL;
+
+    if (!b || b->cap - b->len < n) {
+        if (!(b = nl_block_new(n > QUEUE_BLOCK ? n : QUEUE_BLOCK)))
+            return false;
+        *tx->last = b;
+        tx->last = &b->next;
+    }
+    memcpy(b->data + b->len, p, n);
+    b->len += n;
+    return true;
+}
+
+static void queue_push_front(nl_tx *tx, nl_block *b)
+{
+    b->next = tx->first;
+    if (!tx->first)
+        tx->last = &b->next;
+    tx->first = b;
+}
+
+/* Takes n sent bytes off the queue. */
+static void queue_consume(nl_tx *tx, size_t n)
+{
+    nl_block *b;
+
+    tx->bytes -= n;
+    while ((b = tx->first) && n >= b->len - b->off) {
+        n -= b->len - b->off;
+        if (!(tx->first = b->next))
+            tx->last = &tx->first;
+        nl_block_rele(b);
+    }
+    if (n)
+        tx->first->off += n;
+}
+
+void nl_tx_drop_locked(nl_link *link)
+{
+    nl_tx *tx = &link->tx;
+
+    for (nl_block *b; (b = tx->first);) {
+        tx->first = b->next;
+        nl_block_rele(b);
+    }
+    tx->last = &tx->first;
+    tx->bytes = tx->ctl_bytes = 0;
+    nl_waiters_wake_locked(link, &tx->waiters);
+}
+
+/* ---- the token -------------------------------------------------------------------------------------------------- */
+
+static void tx_failed_locked(nl_link *link, int e, const nl_fault *why)
+{
+    if (link->state == NL_LINK_CLOSING)
+        link->aborted = true;               /* nothing more can be delivered */
+    if (link->tx_fault.code || link->state != NL_LINK_OPEN)
+        return;
+    if (why->code)
+        link->tx_fault = *why;
+    else
+        nl_fault_set(&link->tx_fault, NL_ELINKDOWN, e, "writing to the peer failed: %s", strerror(e));
+    shutdown(link->fd, SHUT_RDWR);          /* frees a reader that sleeps; what came before is still readable */
+    nl_waiters_wake_locked(link, &link->tx.waiters);
+    if (link->rx.paused)
+        nl_link_fail_locked(link, &link->tx_fault);
+    else
+        nl_rx_idle_locked(link);
+}
+
+static bool tx_pending(const nl_link *link)
+{
+    return link->tx.first || (link->tls && nl_tls_has_output(link->tls));
+}
+
+/* Gives the token up with nothing left to write, or leaves the rest to the poller. */
+static void tx_give_locked(nl_link *link)
+{
+    nl_tx *tx = &link->tx;
+
+    if (tx_pending(link) && link->state <= NL_LINK_CLOSING && !link->aborted && !link->tx_fault.code && !link->fault.code) {
+        tx->holder = NL_TX_ARMED;
+        link->stats.tx_handoffs++;
+        nl_link_watch_locked(link);
+    } else {
+        tx->holder = NL_TX_NONE;
+        if (tx->first)
+            nl_tx_drop_locked(link);
+        tx->ctl_bytes = 0;
+    }
+    nl_link_quiet_locked(link);
+}
+
+static void tx_wake_for_room_locked(nl_link *link)
+{
+    if (!nl_list_empty(&link->tx.waiters) && link->tx.bytes <= link->limits.link_tx_bytes / 2)
+        nl_waiters_wake_locked(link, &link->tx.waiters);
+}
+
+/* Writes from the queue, as the holder. `e` is what the last write said. mu held on entry and exit. */
+static void tx_run_locked(nl_link *link, int e)
+{
+    nl_tx *tx = &link->tx;
+    size_t spent = 0;
+
+    while (e == 0 && tx_pending(link) && spent < TURN_BYTES && !link->fault.code && !link->aborted) {
+        struct iovec iov[GATHER];
+        nl_fault why = { 0 };
+        size_t n = 0, done;
+
+        for (nl_block *b = tx->first; b && n < GATHER; b = b->next)
+            iov[n++] = (struct iovec){ b->data + b->off, b->len - b->off };
+        link->stats.tx_turns++;
+        pthread_mutex_unlock(&link->mu);
+        done = io_write(link, iov, n, &e, &why);
+        pthread_mutex_lock(&link->mu);
+        link->stats.bytes_sent += done;
+        queue_consume(tx, done);
+        spent += done;
+        if (e && e != EAGAIN)
+            tx_failed_locked(link, e, &why);
+        tx_wake_for_room_locked(link);
+    }
+    tx_give_locked(link);
+}
+
+void nl_tx_kick_locked(nl_link *link)
+{
+    if (link->tx.holder != NL_TX_NONE || !tx_pending(link) || link->state != NL_LINK_OPEN)
+        return;
+    link->tx.holder = NL_TX_THREAD;
+    tx_run_locked(link, 0);
+}
+
+void nl_tx_event(nl_link *link)
+{
+    pthread_mutex_lock(&link->mu);
+    if (link->tx.holder == NL_TX_ARMED) {
+        link->tx.holder = NL_TX_POLLER;
+        tx_run_locked(link, 0);
+    }
+    pthread_mutex_unlock(&link->mu);
+}
+
+/* ---- sending ---------------------------------------------------------------------------------------------------- */
+
+nl_err nl_tx_check(const nl_link *link, uint32_t id, uint16_t code, const void *payload, size_t len)
+{
+    if (!nl_wire_fits(link->wire, id, code, len, link->limits.packet_bytes))
+        return NL_ETOOBIG;
+    return link->raw ? NL_OK : nl_wire_check(link->wire, payload, len);
+}
+
+static nl_err send_error_locked(const nl_link *link, const nl_conn *conn)
+{
+    if (conn && (conn->state == NL_CONN_CLOSED || conn->state == NL_CONN_OVERFLOWN))
+        return conn->state == NL_CONN_CLOSED ? NL_ECONNCLOSED : NL_ETOOBIG;
+    if (link->state == NL_LINK_OPEN && link->tx_fault.code)
+        return link->tx_fault.code;
+    return nl_link_error_locked(link);
+}
+
+/* Waits until `total` more bytes fit the budget, or the queue is empty: a packet larger than the budget leaves alone. */
+nl_err nl_tx_room_locked(nl_link *link, nl_conn *conn, size_t total, int64_t deadline_ns)
+{
+    nl_tx *tx = &link->tx;
+    nl_err e = send_error_locked(link, conn);
+
+    while (e == NL_OK && tx->bytes && (total > link->limits.link_tx_bytes || tx->bytes > link->limits.link_tx_bytes - total)) {
+        nl_waiter w;
+        int r = ETIMEDOUT;
+
+        if (deadline_ns == NL_NOW)
+            return NL_ETIMEOUT;
+        nl_waiter_init(&w);
+        nl_list_push(&tx->waiters, &w.on);
+        link->stats.waiters++;
+        pthread_mutex_unlock(&link->mu);
+        r = sys_futex_wait(&w.word, 0, deadline_ns);
+        pthread_mutex_lock(&link->mu);
+        link->stats.waiters--;
+        nl_list_del(&w.on);
+        e = send_error_locked(link, conn);
+        if (e == NL_OK && r && !w.ready)
+            return r == EINTR ? NL_EINTR : NL_ETIMEOUT;
+    }
+    return e;
+}
+
+static void count_sent_locked(nl_link *link, uint32_t id, uint16_t code, size_t len)
+{
+    link->stats.packets_sent++;
+    nl_trace(link, NL_TRACE_SEND, id, code, len);
+}
+
+nl_err nl_tx_queue_locked(nl_link *link, uint32_t id, uint16_t code, const void *payload, size_t len)
+{
+    uint8_t head[NL_HEAD_MAX];
+    size_t hlen = nl_wire_head(link->wire, id, code, len, head);
+    nl_tx *tx = &link->tx;
+    nl_block *tail = tx->first ? NL_ITEM(tx->last, nl_block, next) : NULL;
+
+    if (!(tail && tail->cap - tail->len >= hlen + len)) {       /* one block for the whole packet, or none of it */
+        nl_block *b = nl_block_new(hlen + len > QUEUE_BLOCK ? hlen + len : QUEUE_BLOCK);
+        if (!b)
+            return NL_ENOMEM;
+        *tx->last = b;
+        tx->last = &b->next;
+    }
+    queue_append(tx, head, hlen);
+    if (len)
+        queue_append(tx, payload, len);
+    tx->bytes += hlen + len;
+    count_sent_locked(link, id, code, len);
+    return NL_OK;
+}
+
+/* Drops the first n bytes of an iov of two. */
+static void iov_skip(struct iovec iov[2], size_t n)
+{
+    for (int i = 0; i < 2; i++) {
+        size_t k = n < iov[i].iov_len ? n : iov[i].iov_len;
+        iov[i].iov_base = (uint8_t *)iov[i].iov_base + k;
+        iov[i].iov_len -= k;
+        n -= k;
+    }
+}
+
+/* May the sender of a rest that the socket refuses stay with it? Not when it was told to leave; a rest within the budget is
+ * stayed with only while the socket keeps taking. */
+static bool may_stay_locked(nl_link *link, nl_conn *conn, size_t rest, bool progress, int64_t deadline_ns)
+{
+    return rest >= STAY_BYTES && (progress || rest > link->limits.link_tx_bytes) &&
+           send_error_locked(link, conn) == NL_OK && deadline_ns != NL_NOW &&
+           (deadline_ns == NL_FOREVER || sys_now_ns() < deadline_ns);
+}
+
+/* Writes header and payload from the caller's memory, as the holder, and leaves in iov what the socket did not take. mu
+ * held on entry and exit. Returns what the last write said. */
+static int write_direct_locked(nl_link *link, nl_conn *conn, struct iovec iov[2], int64_t deadline_ns, nl_fault *why)
+{
+    size_t rest = iov[0].iov_len + iov[1].iov_len, done;
+    struct pollfd p = { .fd = link->fd, .events = POLLOUT };
+    bool interrupted = false;
+    int e;
+
+    for (;;) {
+        pthread_mutex_unlock(&link->mu);
+        done = io_write(link, iov, 2, &e, why);
+        iov_skip(iov, done);
+        rest -= done;
+        pthread_mutex_lock(&link->mu);
+        link->stats.bytes_sent += done;
+        link->tx.bytes -= done;
+        tx_wake_for_room_locked(link);
+        if (rest == 0 || (e && e != EAGAIN))
+            return e;
+        if (e == 0)
+            continue;
+        if (interrupted || !may_stay_locked(link, conn, rest, done > 0, deadline_ns))
+            return e;
+        pthread_mutex_unlock(&link->mu);
+        interrupted = sys_poll(&p, 1, STAY_NS) < 0;
+        pthread_mutex_lock(&link->mu);
+    }
+}
+
+/* Puts what was not written at the head of the queue: others may have queued behind it meanwhile. */
+static bool keep_rest_locked(nl_link *link, const struct iovec iov[2])
+{
+    size_t rest = iov[0].iov_len + iov[1].iov_len;
+    nl_block *b;
+
+    if (!rest)
+        return true;
+    if (!(b = nl_block_new(rest)))
+        return false;
+    memcpy(b->data, iov[0].iov_base, iov[0].iov_len);
+    if (iov[1].iov_len)
+        memcpy(b->data + iov[0].iov_len, iov[1].iov_base, iov[1].iov_len);
+    b->len = rest;
+    queue_push_front(&link->tx, b);
+    return true;
+}
+
+/* The token is free: take it, write, see that the rest and what others queued goes on. */
+static nl_err send_now_locked(nl_link *link, nl_conn *conn, struct iovec iov[2], int64_t deadline_ns)
+{
+    nl_fault why = { 0 };
+    nl_err err = NL_OK;
+    int e;
+
+    link->tx.holder = NL_TX_THREAD;
+    link->tx.bytes += iov[0].iov_len + iov[1].iov_len;
+    e = write_direct_locked(link, conn, iov, deadline_ns, &why);
+    if (e && e != EAGAIN) {
+        link->tx.bytes -= iov[0].iov_len + iov[1].iov_len;
+        tx_failed_locked(link, e, &why);
+    } else if (!keep_rest_locked(link, iov)) {
+        link->tx.bytes -= iov[0].iov_len + iov[1].iov_len;
+        tx_failed_locked(link, e = ENOMEM, &why);       /* half a packet is on the wire: there is no way back */
+    } else if (iov[0].iov_len + iov[1].iov_len > link->limits.link_tx_bytes) {
+        err = NL_ETIMEOUT;                              /* unless an end says more, below */
+    }
+    if (e && e != EAGAIN)
+        tx_give_locked(link);
+    else
+        tx_run_locked(link, e);
+    return send_error_locked(link, conn) != NL_OK ? send_error_locked(link, conn) : err;
+}
+
+nl_err nl_tx_send_locked(nl_link *link, nl_conn *conn, uint32_t id, uint16_t code, const void *payload, size_t len,
+                         int64_t deadline_ns, bool *maybe_sent)
+{
+    uint8_t head[NL_HEAD_MAX];
+    struct iovec iov[2];
+    nl_err e;
+
+    iov[0] = (struct iovec){ head, nl_wire_head(link->wire, id, code, len, head) };
+    iov[1] = (struct iovec){ (void *)(uintptr_t)payload, len };
+    if ((e = nl_tx_room_locked(link, conn, iov[0].iov_len + len, deadline_ns)) != NL_OK)
+        return e;
+    if (link->tx.holder != NL_TX_NONE || link->tx.first) {
+        if ((e = nl_tx_queue_locked(link, id, code, payload, len)) == NL_OK && maybe_sent)
+            *maybe_sent = true;
+        if (link->tx.holder == NL_TX_NONE)
+            nl_tx_kick_locked(link);
+        else
+            link->stats.tx_for_others++;
+        return e;
+    }
+    if (maybe_sent)
+        *maybe_sent = true;
+    count_sent_locked(link, id, code, len);
+    return send_now_locked(link, conn, iov, deadline_ns);
+}
+
+void nl_tx_reply_locked(nl_link *link, uint32_t id, const char *text)
+{
+    uint8_t payload[128];
+    size_t n = nl_wire_error(link->wire, link->version, text, payload, sizeof payload), before = link->tx.bytes;
+    nl_fault why = { 0 };
+
+    if (link->tx_fault.code || link->state != NL_LINK_OPEN)
+        return;
+    if (link->tx.ctl_bytes > NL_CTL_BYTES) {
+        nl_fault_set(&why, NL_EPROTO, 0, "flood: the peer sends to ids that nobody serves, and does not read the replies "
+                     "(%zu bytes of \"%s\" wait)", link->tx.ctl_bytes, text);
+        nl_link_fail_locked(link, &why);
+    } else if (nl_tx_queue_locked(link, id, NL_CODE_ERROR, payload, n) == NL_OK) {
+        link->tx.ctl_bytes += link->tx.bytes - before;      /* written by rx_route_locked when the batch is routed */
+    }
+}
+
+/* For close, which holds both tokens: writes what the socket takes. */
+int nl_tx_flush(nl_link *link)
+{
+    nl_tx *tx = &link->tx;
+
+    while (tx_pending(link)) {
+        struct iovec iov = { NULL, 0 };
+        nl_fault why = { 0 };
+        size_t done;
+        int e;
+
+        if (tx->first)
+            iov = (struct iovec){ tx->first->data + tx->first->off, tx->first->len - tx->first->off };
+        done = io_write(link, &iov, 1, &e, &why);
+        pthread_mutex_lock(&link->mu);
+        link->stats.bytes_sent += done;
+        queue_consume(tx, done);
+        pthread_mutex_unlock(&link->mu);
+        if (e)
+            return e;
+    }
+    return 0;
+}
