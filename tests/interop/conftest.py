@@ -1,5 +1,5 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
-"""Fixtures: one running cluster per kind of NEO/py for the whole session, Go programs per test.
+"""Fixtures: one running cluster per kind of NEO/py, plain and with TLS, for the whole session; Go programs per test.
 
 A peer that dies belongs to the test during which it died: that test fails, with what the peer printed, and the next
 one gets a new cluster.
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .peers import Address, Cluster, GoProgram, PeerFailure, Process, find_neopy
+from .peers import Address, Cluster, GoProgram, PeerFailure, Process, TlsFiles, find_neopy
 
 pytest.register_assert_rewrite(f"{__package__}.neopy_cases")
 
@@ -25,8 +25,9 @@ _HINTS = {
 class ClusterHouse:
     """Keeps the session's cluster of one wire, and builds a new one when the last one was lost."""
 
-    def __init__(self, wire: str, new_directory: Callable[[], Path]) -> None:
+    def __init__(self, wire: str, tls: TlsFiles | None, new_directory: Callable[[], Path]) -> None:
         self.wire = wire
+        self.tls = tls
         self.new_directory = new_directory
         self.software = find_neopy(wire)
         self.current: Cluster | None = None
@@ -35,7 +36,7 @@ class ClusterHouse:
         if self.software is None:
             pytest.skip(_HINTS[self.wire])
         if self.current is None:
-            cluster = Cluster(self.software, self.new_directory())
+            cluster = Cluster(self.software, self.new_directory(), self.tls)
             cluster.start()
             self.current = cluster
         return self.current
@@ -55,14 +56,41 @@ class ClusterHouse:
             self.current = None
 
 
-@pytest.fixture(scope="session")
-def cluster_houses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], ClusterHouse]]:
-    houses: dict[str, ClusterHouse] = {}
+def issue_tls_files(directory: Path) -> TlsFiles:
+    """A new CA and one certificate of it that serves both ends, as NEO wants it. RSA: what NEO/py's ciphers are for."""
+    trustme = pytest.importorskip("trustme", reason="TLS tests make their certificates with trustme")
+    ca = trustme.CA(key_type=trustme.KeyType.RSA)
+    leaf = ca.issue_cert("node.example", key_type=trustme.KeyType.RSA)
+    files = TlsFiles(*(str(directory / name) for name in ("ca.pem", "cert.pem", "key.pem")))
+    ca.cert_pem.write_to_path(files.ca)
+    leaf.cert_chain_pems[0].write_to_path(files.cert)
+    leaf.private_key_pem.write_to_path(files.key)
+    return files
 
-    def house(wire: str) -> ClusterHouse:
-        if wire not in houses:
-            houses[wire] = ClusterHouse(wire, lambda: tmp_path_factory.mktemp(f"cluster-{wire}"))
-        return houses[wire]
+
+@pytest.fixture(scope="session")
+def tls_files(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
+    """The files of the clusters with TLS."""
+    return issue_tls_files(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="session")
+def foreign_tls_files(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
+    """A certificate that is as good, of another CA."""
+    return issue_tls_files(tmp_path_factory.mktemp("foreign-tls"))
+
+
+Houses = Callable[[str, TlsFiles | None], ClusterHouse]
+
+
+@pytest.fixture(scope="session")
+def cluster_houses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Houses]:
+    houses: dict[tuple[str, TlsFiles | None], ClusterHouse] = {}
+
+    def house(wire: str, tls: TlsFiles | None) -> ClusterHouse:
+        if (wire, tls) not in houses:
+            houses[wire, tls] = ClusterHouse(wire, tls, lambda: tmp_path_factory.mktemp(f"cluster-{wire}"))
+        return houses[wire, tls]
 
     yield house
     for one in houses.values():
@@ -70,9 +98,10 @@ def cluster_houses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callabl
 
 
 @pytest.fixture
-def cluster(request: pytest.FixtureRequest, cluster_houses: Callable[[str], ClusterHouse]) -> Iterator[Cluster]:
-    """The running cluster of the test class's `wire`. All its nodes must have survived the test."""
-    house = cluster_houses(request.cls.wire)
+def cluster(request: pytest.FixtureRequest, cluster_houses: Houses) -> Iterator[Cluster]:
+    """The running cluster of the test class's `wire` and `with_tls`. All its nodes must have survived the test."""
+    tls = request.getfixturevalue("tls_files") if request.cls.with_tls else None
+    house = cluster_houses(request.cls.wire, tls)
     yield house.cluster()
     house.check()
 

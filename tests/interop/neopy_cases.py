@@ -18,7 +18,7 @@ import pytest
 
 import neolink
 
-from .peers import Address, Cluster, free_addresses, wait_until
+from .peers import Address, Cluster, TlsFiles, free_addresses, wait_until
 
 SECONDS = 20.0              # longer than anything here takes; a lost wake-up shows as Timeout
 
@@ -72,8 +72,8 @@ def in_threads(count: int, work: Callable[[int], None]) -> None:
         raise failures[0]
 
 
-class NeoPyCases:
-    """The cases. A subclass names its wire and its vectors."""
+class NodeBytes:
+    """What a wire's test module fills in: its name, and the payloads as they are on that wire."""
 
     wire: str
     version: int
@@ -90,6 +90,29 @@ class NeoPyCases:
     recovery: bytes                 # AnswerRecovery(5, None, None)
     ask_storages: bytes             # AskNodeList(STORAGE)
     ask_last_transaction: int       # its code, which moved between the catalogues
+
+
+def check_clean_end(link: neolink.NodeLink) -> None:
+    """An end of file between packets: LinkDown for a call, the end of an iteration, no ProtocolError."""
+    with pytest.raises(neolink.LinkDown) as caught:
+        link.accept(SECONDS)
+    assert not isinstance(caught.value, neolink.ProtocolError)
+    assert list(link) == []
+    assert link.closed and isinstance(link.fault, neolink.LinkDown)
+    with pytest.raises(neolink.LinkDown):
+        link.new_conn()
+
+
+def accept_nobody(listener: neolink.Listener) -> None:
+    """For a thread: accept() waits through peers that fail their handshake, until the listener is closed."""
+    with pytest.raises(neolink.LinkClosed):
+        listener.accept(2 * SECONDS)
+
+
+class NeoPyCases(NodeBytes):
+    """A cluster without TLS."""
+
+    with_tls = False
 
     # -- dialing
 
@@ -133,6 +156,10 @@ class NeoPyCases:
             dial(nobody)
         assert not isinstance(caught.value, neolink.HandshakeError)
         assert isinstance(caught.value.__cause__, ConnectionRefusedError)
+
+    def test_tls_dial_meets_a_plain_node(self, cluster: Cluster, tls_files: TlsFiles) -> None:
+        with pytest.raises(neolink.HandshakeError):
+            dial(cluster.master, tls=neolink.TLS(*tls_files))
 
     # -- asking
 
@@ -281,19 +308,9 @@ class NeoPyCases:
             packet = link.ask(REQUEST_IDENTIFICATION, self.identify_stranger, timeout=SECONDS)
             assert packet.code == ERROR
             assert b"invalid cluster name" in bytes(packet.payload)
-            self.check_clean_end(link)
+            check_clean_end(link)
 
     # -- the node goes away
-
-    def check_clean_end(self, link: neolink.NodeLink) -> None:
-        """An end of file between packets: LinkDown for a call, the end of an iteration, no ProtocolError."""
-        with pytest.raises(neolink.LinkDown) as caught:
-            link.accept(SECONDS)
-        assert not isinstance(caught.value, neolink.ProtocolError)
-        assert list(link) == []
-        assert link.closed and isinstance(link.fault, neolink.LinkDown)
-        with pytest.raises(neolink.LinkDown):
-            link.new_conn()
 
     @pytest.mark.parametrize("how", ["stop", "kill"])
     def test_end_of_a_node_wakes_everyone(self, cluster: Cluster, how: str) -> None:
@@ -320,7 +337,7 @@ class NeoPyCases:
                 ender.start()
                 in_threads(len(conns) + 1, wait)
                 ender.join(SECONDS)
-                self.check_clean_end(link)
+                check_clean_end(link)
         finally:
             cluster.forget(node)
 
@@ -339,7 +356,7 @@ class NeoPyCases:
                     request.reply(ASK_CLUSTER_STATE | ANSWER, self.cluster_backing_up, timeout=SECONDS)
                 out, _ = ctl.communicate(timeout=SECONDS)
                 assert (out, ctl.returncode) == ("BACKINGUP\n", 0)
-                self.check_clean_end(link)
+                check_clean_end(link)
 
     def test_neoctl_is_served_by_a_handler(self, cluster: Cluster) -> None:
         """The same by serve(), one link after the other, each of neoctl's runs a link of its own."""
@@ -436,7 +453,7 @@ class NeoPyCases:
         caplog.set_level("DEBUG", logger="neolink")
         with listen(version=99) as listener, bounded(
                 cluster.start_ctl("print", "cluster", admin=listener.address)) as ctl:
-            accepting = threading.Thread(target=self.accept_nobody, args=(listener,))
+            accepting = threading.Thread(target=accept_nobody, args=(listener,))
             accepting.start()
             ctl.communicate(timeout=SECONDS)
             wait_until(lambda: f"{self.wire} protocol {self.version}" in caplog.text, "the log names theirs", SECONDS)
@@ -444,10 +461,6 @@ class NeoPyCases:
             listener.close()
             accepting.join(SECONDS)
             assert not accepting.is_alive()
-
-    def accept_nobody(self, listener: neolink.Listener) -> None:
-        with pytest.raises(neolink.LinkClosed):
-            listener.accept(SECONDS)
 
     # -- many links
 
@@ -462,3 +475,98 @@ class NeoPyCases:
         finally:
             for link in links:
                 link.close(SECONDS)
+
+
+class NeoPyTlsCases(NodeBytes):
+    """A cluster where every node uses TLS: the same bytes inside, other ways to meet and to part."""
+
+    with_tls = True
+
+    @pytest.fixture
+    def tls(self, tls_files: TlsFiles) -> neolink.TLS:
+        return neolink.TLS(*tls_files)
+
+    @pytest.mark.parametrize("node", ["master", "storage", "admin"])
+    def test_auto_dial_finds_wire_and_version(self, cluster: Cluster, tls: neolink.TLS, node: str) -> None:
+        with dial(getattr(cluster, node), tls=tls) as link:
+            assert (link.wire, link.version) == (self.wire, self.version)
+            packet = link.ask(PING, timeout=SECONDS)
+            assert (packet.code, bytes(packet.payload)) == (PING | ANSWER, self.empty)
+
+    def test_threads_ask_at_once(self, cluster: Cluster, tls: neolink.TLS) -> None:
+        with dial(cluster.admin, tls=tls) as link:
+            def ask(_: int) -> None:
+                for _ in range(100):
+                    packet = link.ask(ASK_CLUSTER_STATE, timeout=SECONDS)
+                    assert bytes(packet.payload) == self.cluster_running
+
+            in_threads(8, ask)
+            assert link.stats().packets_received == 800
+
+    def test_many_asks_pipelined(self, cluster: Cluster, tls: neolink.TLS) -> None:
+        with dial(cluster.master, tls=tls) as link:
+            answers = link.ask_many([neolink.Packet(PING)] * 1000, timeout=SECONDS)
+            assert {packet.code for packet in answers} == {PING | ANSWER} and len(answers) == 1000
+
+    def test_pushes_after_identification(self, cluster: Cluster, tls: neolink.TLS) -> None:
+        with dial(cluster.master, tls=tls) as link:
+            packet = link.ask(REQUEST_IDENTIFICATION, self.identify_client, timeout=SECONDS)
+            assert packet.code == REQUEST_IDENTIFICATION | ANSWER
+            for code in NOTIFY_NODE_INFORMATION, SEND_PARTITION_TABLE:
+                with link.recv1(SECONDS) as request:
+                    assert request.packet.code == code
+
+    def test_end_without_close_notify_is_clean(self, cluster: Cluster, tls: neolink.TLS) -> None:
+        """S17. NEO/py just closes the socket."""
+        with dial(cluster.master, tls=tls) as link:
+            packet = link.ask(REQUEST_IDENTIFICATION, self.identify_stranger, timeout=SECONDS)
+            assert packet.code == ERROR and b"invalid cluster name" in bytes(packet.payload)
+            check_clean_end(link)
+
+    def test_neoctl_asks_us(self, cluster: Cluster, tls: neolink.TLS) -> None:
+        with listen(tls=tls) as listener, bounded(
+                cluster.start_ctl("print", "cluster", admin=listener.address)) as ctl:
+            self.answer_ctl(listener, ctl)
+
+    def answer_ctl(self, listener: neolink.Listener, ctl: subprocess.Popen[str]) -> None:
+        with listener.accept(SECONDS) as link:
+            assert (link.wire, link.version) == (self.wire, self.version)
+            with link.recv1(SECONDS) as request:
+                request.reply(ASK_CLUSTER_STATE | ANSWER, self.cluster_backing_up, timeout=SECONDS)
+            assert ctl.communicate(timeout=SECONDS)[0] == "BACKINGUP\n"
+            check_clean_end(link)
+
+    def test_plain_dial_meets_tls(self, cluster: Cluster) -> None:
+        """S54. The node closes on our first byte; that is a failed handshake, not a link that goes down."""
+        for wire in "auto", self.wire:
+            with pytest.raises(neolink.HandshakeError):
+                dial(cluster.master, wire=wire)
+
+    def test_foreign_certificate_is_refused_by_us(self, cluster: Cluster, foreign_tls_files: TlsFiles) -> None:
+        with pytest.raises(neolink.HandshakeError):
+            dial(cluster.master, tls=neolink.TLS(*foreign_tls_files))
+
+    def test_foreign_certificate_is_refused_by_the_node(
+            self, cluster: Cluster, tls_files: TlsFiles, foreign_tls_files: TlsFiles) -> None:
+        """We trust its CA, it does not trust ours."""
+        mixed = neolink.TLS(tls_files.ca, foreign_tls_files.cert, foreign_tls_files.key)
+        with pytest.raises(neolink.HandshakeError):
+            dial(cluster.master, tls=mixed)
+
+    def test_strangers_at_our_listener_cost_nobody_their_turn(
+            self, cluster: Cluster, tls: neolink.TLS, foreign_tls_files: TlsFiles) -> None:
+        """S54. A plain neoctl and one with a foreign certificate are turned away; the next one is served."""
+        with listen(tls=tls) as listener:
+            for strange in None, foreign_tls_files:
+                with bounded(cluster.start_ctl("print", "cluster", admin=listener.address, tls=strange)) as ctl:
+                    accepting = threading.Thread(target=self.accept_only_good, args=(listener,))
+                    accepting.start()
+                    assert "BACKINGUP" not in ctl.communicate(timeout=SECONDS)[0]
+                    with bounded(cluster.start_ctl("print", "cluster", admin=listener.address)) as good:
+                        assert good.communicate(timeout=SECONDS)[0] == "BACKINGUP\n"
+                    accepting.join(SECONDS)
+                    assert not accepting.is_alive()
+
+    def accept_only_good(self, listener: neolink.Listener) -> None:
+        with listener.accept(SECONDS) as link, link.recv1(SECONDS) as request:
+            request.reply(ASK_CLUSTER_STATE | ANSWER, self.cluster_backing_up, timeout=SECONDS)

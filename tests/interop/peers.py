@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 Address = tuple[str, int]
 
@@ -186,12 +187,25 @@ def find_neopy(wire: str) -> NeoPy | None:
     return next((found for c in _candidates(wire) if (found := c.probed()) and found.wire == wire), None)
 
 
+class TlsFiles(NamedTuple):
+    """What each node of a cluster with TLS is given; in the order of neolink.TLS."""
+
+    ca: str
+    cert: str
+    key: str
+
+
+def tls_options(files: TlsFiles | None) -> list[str]:
+    return ["--ca", files.ca, "--cert", files.cert, "--key", files.key] if files else []
+
+
 @dataclass
 class Cluster:
     """A master, a storage on SQLite and an admin of NEO/py, on free loopback ports, RUNNING when start() returns."""
 
     software: NeoPy
     directory: Path
+    tls: TlsFiles | None = None
     name: str = "test"          # the cluster name in the identification vectors
     processes: list[Process] = field(default_factory=list)
 
@@ -217,8 +231,9 @@ class Cluster:
     def run(self, program: str, bind: Address, *arguments: str, master: Address | None = None,
             name: str | None = None) -> Process:
         """Start one more node of this cluster. Whoever starts a node for one test stops it with forget()."""
-        command = self.software.command(program, "-c", self.name, "-b", join(bind), "-m", join(master or self.master))
-        process = Process(name or program, [*command, *arguments], self.directory, self.software.env())
+        command = self.software.command(program, "-c", self.name, "-b", join(bind), "-m", join(master or self.master),
+                                        *tls_options(self.tls), *arguments)
+        process = Process(name or program, command, self.directory, self.software.env())
         self.processes.append(process)
         return process
 
@@ -226,9 +241,11 @@ class Cluster:
         process.stop()
         self.processes.remove(process)
 
-    def start_ctl(self, *arguments: str, admin: Address | None = None) -> subprocess.Popen[str]:
+    def start_ctl(self, *arguments: str, admin: Address | None = None,
+                  tls: TlsFiles | None | Literal["cluster"] = "cluster") -> subprocess.Popen[str]:
         """neoctl as a child, for tests that play its admin. It knows no timeout: whoever starts it bounds it."""
-        command = self.software.command("neoctl", "-a", join(admin or self.admin), *arguments)
+        options = tls_options(self.tls if tls == "cluster" else tls)
+        command = self.software.command("neoctl", "-a", join(admin or self.admin), *options, *arguments)
         return subprocess.Popen(command, env=self.software.env(), cwd=self.directory, stdin=subprocess.DEVNULL,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

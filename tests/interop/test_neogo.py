@@ -19,7 +19,7 @@ import pytest
 
 import neolink
 
-from .neopy_cases import ANSWER, ERROR, PING, SECONDS, dial, in_threads, listen
+from .neopy_cases import ANSWER, ERROR, PING, SECONDS, accept_nobody, dial, in_threads, listen
 from .peers import Address, Process, join
 
 CLOSE_CLIENT = 0x03
@@ -207,11 +207,6 @@ def test_neonet_hears_our_version_on_a_mismatch(go_program: Callable[[str], str]
         listener.close()
         accepting.join(SECONDS)
         assert not accepting.is_alive()
-
-
-def accept_nobody(listener: neolink.Listener) -> None:
-    with pytest.raises(neolink.LinkClosed):
-        listener.accept(SECONDS)
 
 
 # ---- the silence of a node program, played ---------------------------------------------------------------------------

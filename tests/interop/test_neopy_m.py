@@ -3,10 +3,10 @@
 
 On M a payload is the msgpack array of the message's fields.
 """
-from .neopy_cases import NeoPyCases
+from .neopy_cases import NeoPyCases, NeoPyTlsCases, NodeBytes
 
 
-class TestNeoPyM(NeoPyCases):
+class BytesM(NodeBytes):
     wire = "M"
     version = 5
     other_wire = "N"
@@ -25,3 +25,11 @@ class TestNeoPyM(NeoPyCases):
     recovery = bytes.fromhex("93 05 c0 c0")
     ask_storages = bytes.fromhex("91 d40401")
     ask_last_transaction = 0x3C
+
+
+class TestNeoPyM(BytesM, NeoPyCases):
+    pass
+
+
+class TestNeoPyMTls(BytesM, NeoPyTlsCases):
+    pass

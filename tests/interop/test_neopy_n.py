@@ -3,10 +3,10 @@
 
 On N None is a value out of range: -1 for an enum, all bits set for a tid or a time, 0 for a nid, "" for an address.
 """
-from .neopy_cases import NeoPyCases
+from .neopy_cases import NeoPyCases, NeoPyTlsCases, NodeBytes
 
 
-class TestNeoPyN(NeoPyCases):
+class BytesN(NodeBytes):
     wire = "N"
     version = 6
     other_wire = "M"
@@ -25,3 +25,11 @@ class TestNeoPyN(NeoPyCases):
     recovery = bytes.fromhex("0000000000000005 ffffffffffffffff ffffffffffffffff")
     ask_storages = bytes.fromhex("01")
     ask_last_transaction = 0x38
+
+
+class TestNeoPyN(BytesN, NeoPyCases):
+    pass
+
+
+class TestNeoPyNTls(BytesN, NeoPyTlsCases):
+    pass
