@@ -1,0 +1,180 @@
+/* neolink._core: the compiled module.
+ *
+ *     NodeLink, Conn, Packet, Request, Listener, Dialer, TLS               # one file each: py_link.c, …
+ *     def default_limits() -> tuple: ...                                   # in the order of neolink.Limits
+ *     have_tls: bool                                                       # built with OpenSSL
+ *     def check_timeout(timeout) -> None: ...                              # ValueError, TypeError
+ *     def _install(link_class, typed) -> None: ...                         # neolink/__init__.py, once
+ *     def _end_process() -> None: ...                                      # neolink/__init__.py, atexit
+ *     def _trace_start(…), _trace_stop(), _trace_read(…)                   # py_trace.c
+ *
+ * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Everything that is the module's lives in its state, nothing in static variables; so it can be imported in several
+ * interpreters. What the whole process shares (the core's background thread) is ended by the main interpreter only.
+ */
+#include "py_wait.h"
+
+nlpy_state *nlpy_state_of(PyObject *module)
+{
+    return PyModule_GetState(module);
+}
+
+static const char *const typed_names[TYPED_COUNT] = {
+    [TYPED_LINK_ASK] = "link_ask",           [TYPED_LINK_NOTIFY] = "link_notify",
+    [TYPED_CONN_SEND] = "conn_send",         [TYPED_CONN_ASK] = "conn_ask",
+    [TYPED_CONN_EXPECT] = "conn_expect",     [TYPED_REQUEST_REPLY] = "request_reply",
+    [TYPED_PACKET_MESSAGE] = "packet_message",
+};
+
+PyDoc_STRVAR(install_doc, "_install($module, link_class, typed, /)\n--\n\n"
+                          "Name the class of links made here, and the module that knows typed messages.");
+
+static PyObject *core_install(PyObject *module, PyObject *args)
+{
+    nlpy_state *state = nlpy_state_of(module);
+    PyObject *link_class, *typed;
+
+    if (!PyArg_ParseTuple(args, "O!O:_install", &PyType_Type, &link_class, &typed))
+        return NULL;
+    if (!PyType_IsSubtype((PyTypeObject *)link_class, state->link_type)) {
+        PyErr_SetString(PyExc_TypeError, "link_class must be a subclass of neolink._core.NodeLink");
+        return NULL;
+    }
+    for (int i = 0; i < TYPED_COUNT; i++) {
+        PyObject *function = PyObject_GetAttrString(typed, typed_names[i]);
+        if (!function)
+            return NULL;
+        Py_XSETREF(state->typed[i], function);
+    }
+    Py_SETREF(state->link_class, (PyTypeObject *)Py_NewRef(link_class));
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(end_process_doc, "_end_process($module, /)\n--\n\n"
+                              "Abort every link, so that no thread is left waiting when the process ends.");
+
+static PyObject *core_end_process(PyObject *module, PyObject *Py_UNUSED(unused))
+{
+    for (nlpy_link *link = nlpy_state_of(module)->links; link; link = link->next)
+        nl_link_abort(link->link);
+    if (PyInterpreterState_Get() == PyInterpreterState_Main()) {
+        Py_BEGIN_ALLOW_THREADS
+        nl_shutdown();
+        Py_END_ALLOW_THREADS
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(default_limits_doc, "default_limits($module, /)\n--\n\nThe core's limits, in the order of neolink.Limits.");
+
+PyDoc_STRVAR(check_timeout_doc, "check_timeout($module, timeout, /)\n--\n\n"
+                                "Raise what any blocking call would raise for this timeout.");
+
+static PyObject *core_check_timeout(PyObject *Py_UNUSED(module), PyObject *timeout)
+{
+    int64_t ns;
+
+    if (nlpy_duration(timeout, "timeout", &ns) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef core_methods[] = {
+    {"check_timeout", core_check_timeout, METH_O, check_timeout_doc},
+    {"_install", core_install, METH_VARARGS, install_doc},
+    {"_end_process", core_end_process, METH_NOARGS, end_process_doc},
+    {"default_limits", nlpy_default_limits, METH_NOARGS, default_limits_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static int logger_setup(PyObject *module)
+{
+    PyObject *logging = PyImport_ImportModule("logging");
+
+    if (!logging)
+        return -1;
+    nlpy_state_of(module)->logger = PyObject_CallMethod(logging, "getLogger", "s", "neolink");
+    Py_DECREF(logging);
+    return nlpy_state_of(module)->logger ? 0 : -1;
+}
+
+static int core_exec(PyObject *module)
+{
+    if (nlpy_err_setup(module) < 0 || logger_setup(module) < 0 || nlpy_packet_setup(module) < 0 ||
+        nlpy_conn_setup(module) < 0 || nlpy_request_setup(module) < 0 || nlpy_link_setup(module) < 0 ||
+        nlpy_tls_setup(module) < 0 || nlpy_dialer_setup(module) < 0 || nlpy_listener_setup(module) < 0)
+        return -1;
+    if (PyModule_AddObjectRef(module, "have_tls", nl_have_tls() ? Py_True : Py_False) < 0)
+        return -1;
+    return PyModule_AddFunctions(module, nlpy_trace_methods);
+}
+
+static int core_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    nlpy_state *state = nlpy_state_of(module);
+
+    Py_VISIT(state->link_type);
+    Py_VISIT(state->conn_type);
+    Py_VISIT(state->packet_type);
+    Py_VISIT(state->request_type);
+    Py_VISIT(state->listener_type);
+    Py_VISIT(state->dialer_type);
+    Py_VISIT(state->tls_type);
+    Py_VISIT(state->link_class);
+    Py_VISIT(state->logger);
+    for (int i = 0; i < EXC_COUNT; i++)
+        Py_VISIT(state->exceptions[i]);
+    for (int i = 0; i < TYPED_COUNT; i++)
+        Py_VISIT(state->typed[i]);
+    return 0;
+}
+
+static int core_clear(PyObject *module)
+{
+    nlpy_state *state = nlpy_state_of(module);
+
+    Py_CLEAR(state->link_type);
+    Py_CLEAR(state->conn_type);
+    Py_CLEAR(state->packet_type);
+    Py_CLEAR(state->request_type);
+    Py_CLEAR(state->listener_type);
+    Py_CLEAR(state->dialer_type);
+    Py_CLEAR(state->tls_type);
+    Py_CLEAR(state->link_class);
+    Py_CLEAR(state->logger);
+    for (int i = 0; i < EXC_COUNT; i++)
+        Py_CLEAR(state->exceptions[i]);
+    for (int i = 0; i < TYPED_COUNT; i++)
+        Py_CLEAR(state->typed[i]);
+    return 0;
+}
+
+static void core_free(void *module)
+{
+    core_clear(module);
+}
+
+static PyModuleDef_Slot core_slots[] = {
+    {Py_mod_exec, core_exec},
+    {0, NULL},
+};
+
+PyDoc_STRVAR(core_doc, "The compiled part of neolink. Use the package: its public names are in neolink itself.");
+
+struct PyModuleDef nlpy_module_def = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "neolink._core",
+    .m_doc = core_doc,
+    .m_size = sizeof(nlpy_state),
+    .m_methods = core_methods,
+    .m_slots = core_slots,
+    .m_traverse = core_traverse,
+    .m_clear = core_clear,
+    .m_free = core_free,
+};
+
+PyMODINIT_FUNC PyInit__core(void)
+{
+    return PyModuleDef_Init(&nlpy_module_def);
+}

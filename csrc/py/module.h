@@ -1,0 +1,177 @@
+/* What the files of the Python face share: the module's state, and the few helpers every type uses.
+ *
+ * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The face is thin. A Python object owns one reference to a core object and nothing of its insides; whatever can wait
+ * is one core call with a deadline, made without the GIL (py_wait.h); whatever fails goes through one translator
+ * (py_err.c). Names: Link_ask is NodeLink.ask as the class reads in Python; nlpy_ is shared between these files.
+ *
+ * The GIL guards every field of every struct below. The core's own locks are never held while the GIL is taken, and no
+ * core call that can wait is made with the GIL held; calls with NL_NOW do not wait.
+ */
+#ifndef NLPY_MODULE_H
+#define NLPY_MODULE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "neolink.h"
+
+/* Exceptions, by the place of their class in the module state; py_err.c has the names. */
+typedef enum nlpy_exc {
+    EXC_LINK_CLOSED, EXC_LINK_DOWN, EXC_PROTOCOL, EXC_HANDSHAKE, EXC_CONN_CLOSED, EXC_NOT_ACCEPTING, EXC_TIMEOUT,
+    EXC_TOO_BIG, EXC_TOO_MANY, EXC_FORKED, EXC_DECODE, EXC_ENCODE, EXC_COUNT
+} nlpy_exc;
+
+/* Functions of neolink._typed: what a method does when its first argument is a message instead of a code. */
+typedef enum nlpy_typed {
+    TYPED_LINK_ASK, TYPED_LINK_NOTIFY, TYPED_CONN_SEND, TYPED_CONN_ASK, TYPED_CONN_EXPECT, TYPED_REQUEST_REPLY,
+    TYPED_PACKET_MESSAGE, TYPED_COUNT
+} nlpy_typed;
+
+typedef struct nlpy_link nlpy_link;
+
+typedef struct nlpy_state {
+    PyTypeObject *link_type, *conn_type, *packet_type, *request_type, *listener_type, *dialer_type, *tls_type;
+    PyTypeObject *link_class;               /* what dialing and accepting make: neolink.NodeLink once installed */
+    PyObject     *exceptions[EXC_COUNT];
+    PyObject     *typed[TYPED_COUNT];       /* NULL until installed */
+    PyObject     *logger;                   /* logging.getLogger("neolink") */
+    nlpy_link    *links;                    /* every NodeLink that has a core link, for the end of the process */
+} nlpy_state;
+
+extern struct PyModuleDef nlpy_module_def;
+nlpy_state *nlpy_state_of(PyObject *module);
+
+/* ---- the objects that more than one file looks into ----------------------------------------------------------- */
+
+struct nlpy_link {
+    PyObject_HEAD
+    nlpy_state *state;          /* borrowed: the type keeps the module */
+    nl_link    *link;           /* owned; NULL until __init__ has succeeded, then never again */
+    nlpy_link  *next, **prevp;  /* in state->links */
+    size_t      small;          /* payloads up to this are sent with the GIL held: py_wait.h */
+    pid_t       pid;            /* who made it: a forked child neither warns nor aborts */
+};
+
+typedef struct nlpy_packet {
+    PyObject_HEAD
+    nl_packet  *packet;         /* owned; NULL when made in Python */
+    PyObject   *bytes;          /* owned; the payload when made in Python */
+    const void *payload;
+    size_t      len;
+    uint32_t    conn_id;
+    uint16_t    code;
+    int8_t      wire;           /* nl_wire of the link it came from, -1: made in Python */
+} nlpy_packet;
+
+typedef struct nlpy_conn {
+    PyObject_HEAD
+    nl_conn   *conn;            /* owned */
+    nlpy_link *link;            /* strong: Conn.link is the very object it came from */
+    PyObject  *weakrefs;
+} nlpy_conn;
+
+/* Each makes one type and puts it into the state and the module. 0 or -1 with an exception, as all below. */
+int nlpy_packet_setup(PyObject *module);
+int nlpy_conn_setup(PyObject *module);
+int nlpy_request_setup(PyObject *module);
+int nlpy_link_setup(PyObject *module);
+int nlpy_listener_setup(PyObject *module);
+int nlpy_dialer_setup(PyObject *module);
+int nlpy_tls_setup(PyObject *module);
+int nlpy_err_setup(PyObject *module);
+extern PyMethodDef nlpy_trace_methods[];    /* module functions of py_trace.c */
+
+/* Makers. Each takes over the core reference it is given, also when it fails. */
+PyObject *nlpy_link_wrap(nlpy_state *state, nl_link *link, const nl_limits *limits);
+PyObject *nlpy_conn_wrap(nlpy_link *link, nl_conn *conn);
+PyObject *nlpy_packet_wrap(nlpy_state *state, nl_packet *packet, nl_wire wire);
+PyObject *nlpy_request_wrap(nlpy_link *link, nl_conn *conn, nl_packet *packet);
+
+/* Conn.send and Request.reply: the arguments of either, and what each does with a typed message. */
+PyObject *nlpy_conn_send(nlpy_conn *self, const char *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+                         nlpy_typed typed, PyObject *typed_self);
+
+/* "127.0.0.1:4000 -> 127.0.0.1:24210": the link as texts name it. New reference. */
+PyObject *nlpy_link_text(const nlpy_link *self);
+
+/* ---- errors: py_err.c ----------------------------------------------------------------------------------------- */
+
+/* Where it happened, for the text and the attributes of the exception. */
+typedef struct nlpy_where {
+    nlpy_state *state;
+    nlpy_link  *link;           /* NULL: no link yet */
+    const char *op;             /* "send", "recv", …; NULL: none, the link itself is asked about */
+    int64_t     conn_id;        /* -1: no Conn */
+    size_t      len;            /* of the payload that was to be sent */
+    bool        sends;          /* the op sends a packet, so maybe_sent means something */
+    bool        maybe_sent;
+} nlpy_where;
+
+/* Raises what `err` means there and returns NULL. NL_EINTR means that an exception is set already. */
+PyObject *nlpy_raise(const nlpy_where *where, nl_err err);
+/* The same for failures that come with their own story. Each of why and report may be NULL. */
+PyObject *nlpy_raise_why(const nlpy_where *where, nl_err err, const nl_fault *why, const nl_hs_report *report);
+/* The exception as an object. New reference, or NULL with another exception set. */
+PyObject *nlpy_error(const nlpy_where *where, nl_err err, const nl_fault *why, const nl_hs_report *report);
+/* Was this the end that iteration takes for its own? Our close, or an end of file between two packets. */
+bool nlpy_is_clean_end(nl_link *link, nl_err err);
+
+/* ---- arguments: py_args.c ------------------------------------------------------------------------------------- */
+
+#define NLPY_ARGS_MAX 4
+
+/* What a method called with METH_FASTCALL | METH_KEYWORDS takes. */
+typedef struct nlpy_signature {
+    const char *function;
+    const char *names[NLPY_ARGS_MAX];   /* the positional ones first; NULL ends */
+    int         n_required, n_positional;
+    const char *alias;                  /* another keyword for the first, or NULL */
+} nlpy_signature;
+
+/* Sorts the arguments into out[] by their place in names[]; what was not given is NULL. Borrowed references. */
+int nlpy_args(const nlpy_signature *sig, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject **out);
+
+/* A packet to send: code and payload, whatever they were given as. */
+typedef struct nlpy_out {
+    const void *payload;
+    size_t      len;
+    uint16_t    code;
+    Py_buffer   view;                   /* view.obj is NULL when there is nothing to release */
+} nlpy_out;
+
+int  nlpy_code(PyObject *value, uint16_t *code);
+/* `payload` NULL: none. The memory stays valid until nlpy_out_release() while the caller holds `payload`. */
+int  nlpy_out_get(nlpy_out *out, PyObject *code, PyObject *payload);
+void nlpy_out_of_packet(nlpy_out *out, nlpy_packet *packet);
+void nlpy_out_release(nlpy_out *out);
+
+/* The first argument of send, ask, notify and reply: 1: a code or a Packet, *out is filled; 0: a typed message;
+ * -1: an exception. */
+int nlpy_out_parse(nlpy_state *state, nlpy_out *out, PyObject *first, PyObject *payload);
+/* neolink._typed.<function>(self, message, timeout). */
+PyObject *nlpy_typed_call(nlpy_state *state, nlpy_typed function, PyObject *self, PyObject *message, PyObject *timeout);
+
+/* __reduce__ of every type: TypeError. */
+PyObject *nlpy_no_pickle(PyObject *self, PyObject *unused);
+#define NLPY_NO_PICKLE {"__reduce__", nlpy_no_pickle, METH_NOARGS, "Not picklable: it lives in this process only."}
+
+/* ---- addresses and settings: py_config.c ---------------------------------------------------------------------- */
+
+PyObject *nlpy_address(const struct sockaddr *address, socklen_t len);          /* as the socket module has it */
+PyObject *nlpy_address_text(const struct sockaddr *address, socklen_t len);     /* "127.0.0.1:80", "unix:/path" */
+/* (family, address), as socket.getaddrinfo() returns the two. */
+int nlpy_sockaddr(PyObject *pair, struct sockaddr_storage *out, socklen_t *len);
+
+/* The options that NodeLink, dial and listen share, as they were given; NULL: not given. */
+typedef struct nlpy_options {
+    PyObject *wire, *routing, *accept, *tls, *limits, *version, *keepalive;
+} nlpy_options;
+int nlpy_link_config(nlpy_state *state, const nlpy_options *options, nl_link_config *config);
+int nlpy_keepalive(PyObject *value, nl_keepalive *keepalive);
+const char *nlpy_wire_name(nl_wire wire);                                       /* "2016", "N", "M" */
+PyObject *nlpy_default_limits(PyObject *module, PyObject *unused);
+nl_tls_ctx *nlpy_tls_ctx(PyObject *tls);                                        /* borrowed */
+
+#endif

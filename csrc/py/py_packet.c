@@ -1,0 +1,175 @@
+/* class Packet:
+ *     """One packet: conn_id, code, payload. The payload is read-only, and it is the received bytes themselves."""
+ *     def __init__(self, code: int, payload: Buffer = b"", conn_id: int = 0) -> None: ...
+ *     conn_id: int;  code: int
+ *     @property
+ *     def payload(self) -> memoryview: ...        # keeps the Packet, and so the bytes, in memory
+ *     @property
+ *     def message(self) -> Any: ...               # decoded by the wire of the link it came from
+ *     def __buffer__(self, flags) -> memoryview: ...
+ *
+ * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * A received Packet owns the core's packet, one made in Python owns a bytes object; a reader sees no difference. It
+ * refers to no object that could refer back, so the garbage collector need not know it.
+ */
+#include "module.h"
+
+static void Packet_dealloc(nlpy_packet *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    nl_packet_free(self->packet);
+    Py_XDECREF(self->bytes);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+PyObject *nlpy_packet_wrap(nlpy_state *state, nl_packet *packet, nl_wire wire)
+{
+    nlpy_packet *self = (nlpy_packet *)state->packet_type->tp_alloc(state->packet_type, 0);
+
+    if (!self) {
+        nl_packet_free(packet);
+        return NULL;
+    }
+    self->packet = packet;
+    self->payload = packet->payload;
+    self->len = packet->len;
+    self->conn_id = packet->conn_id;
+    self->code = packet->code;
+    self->wire = (int8_t)wire;
+    return (PyObject *)self;
+}
+
+static PyObject *Packet_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"code", "payload", "conn_id", NULL};
+    PyObject *code, *payload = NULL, *conn_id = NULL;
+    unsigned long id = 0;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO!:Packet", names, &code, &payload, &PyLong_Type, &conn_id))
+        return NULL;
+    if (conn_id) {
+        id = PyLong_AsUnsignedLong(conn_id);
+        if (PyErr_Occurred() || id > UINT32_MAX) {
+            PyErr_Format(PyExc_ValueError, "conn_id must be in 0..0xffffffff, not %S", conn_id);
+            return NULL;
+        }
+    }
+    nlpy_out out;
+    if (nlpy_out_get(&out, code, payload) < 0)
+        return NULL;
+    nlpy_packet *self = (nlpy_packet *)type->tp_alloc(type, 0);
+    if (self) {
+        if (payload && PyBytes_CheckExact(payload))
+            self->bytes = Py_NewRef(payload);
+        else
+            self->bytes = PyBytes_FromStringAndSize(out.payload, (Py_ssize_t)out.len);
+        if (!self->bytes) {
+            Py_CLEAR(self);
+        } else {
+            self->payload = PyBytes_AS_STRING(self->bytes);
+            self->len = out.len;
+            self->conn_id = (uint32_t)id;
+            self->code = out.code;
+            self->wire = -1;
+        }
+    }
+    nlpy_out_release(&out);
+    return (PyObject *)self;
+}
+
+static int Packet_getbuffer(PyObject *op, Py_buffer *view, int flags)
+{
+    nlpy_packet *self = (nlpy_packet *)op;
+
+    return PyBuffer_FillInfo(view, op, (void *)self->payload, (Py_ssize_t)self->len, 1, flags);
+}
+
+static PyObject *Packet_get_conn_id(nlpy_packet *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLong(self->conn_id);
+}
+
+static PyObject *Packet_get_code(nlpy_packet *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromLong(self->code);
+}
+
+static PyObject *Packet_get_payload(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyMemoryView_FromObject(self);
+}
+
+static PyObject *Packet_get_wire(nlpy_packet *self, void *Py_UNUSED(closure))
+{
+    if (self->wire < 0)
+        Py_RETURN_NONE;
+    return PyUnicode_FromString(nlpy_wire_name((nl_wire)self->wire));
+}
+
+static PyObject *Packet_get_message(PyObject *self, void *Py_UNUSED(closure))
+{
+    return nlpy_typed_call(PyType_GetModuleState(Py_TYPE(self)), TYPED_PACKET_MESSAGE, self, NULL, NULL);
+}
+
+static PyObject *Packet_repr(nlpy_packet *self)
+{
+    const Py_ssize_t shown_max = 24;
+    Py_ssize_t len = (Py_ssize_t)self->len;
+    PyObject *bytes = PyBytes_FromStringAndSize(self->payload, len > shown_max ? shown_max : len), *text = NULL;
+
+    if (!bytes)
+        return NULL;
+    if (len > shown_max)
+        text = PyUnicode_FromFormat("<neolink.Packet conn_id=%u code=0x%04x %zd bytes: %R...>", self->conn_id,
+                                    self->code, len, bytes);
+    else
+        text = PyUnicode_FromFormat("<neolink.Packet conn_id=%u code=0x%04x %R>", self->conn_id, self->code, bytes);
+    Py_DECREF(bytes);
+    return text;
+}
+
+static PyMethodDef Packet_methods[] = {
+    NLPY_NO_PICKLE,
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef Packet_getset[] = {
+    {"conn_id", (getter)Packet_get_conn_id, NULL, "The id of its connection.", NULL},
+    {"code", (getter)Packet_get_code, NULL, "The message code.", NULL},
+    {"payload", Packet_get_payload, NULL, "The payload: a read-only memoryview, zero copy.", NULL},
+    {"message", Packet_get_message, NULL, "The typed message; DecodeError when malformed.", NULL},
+    {"_wire", (getter)Packet_get_wire, NULL, "The wire it came by; None when made in Python.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+PyDoc_STRVAR(Packet_doc, "Packet(code, payload=b'', conn_id=0)\n--\n\n"
+                         "One packet. payload is read-only and zero-copy, valid as long as something refers to it.");
+
+static PyType_Slot Packet_slots[] = {
+    {Py_tp_doc, (void *)Packet_doc},
+    {Py_tp_new, Packet_new},
+    {Py_tp_dealloc, Packet_dealloc},
+    {Py_tp_repr, Packet_repr},
+    {Py_tp_methods, Packet_methods},
+    {Py_tp_getset, Packet_getset},
+    {Py_bf_getbuffer, Packet_getbuffer},
+    {0, NULL},
+};
+
+static PyType_Spec Packet_spec = {
+    .name = "neolink.Packet",
+    .basicsize = sizeof(nlpy_packet),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = Packet_slots,
+};
+
+int nlpy_packet_setup(PyObject *module)
+{
+    nlpy_state *state = nlpy_state_of(module);
+
+    state->packet_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &Packet_spec, NULL);
+    return state->packet_type ? PyModule_AddType(module, state->packet_type) : -1;
+}

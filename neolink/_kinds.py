@@ -1,0 +1,83 @@
+# Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
+"""The small public types that carry values: roles, wires, limits, counters."""
+from __future__ import annotations
+
+import enum
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from neolink import _core
+
+WireName: TypeAlias = Literal["2016", "N", "M"]
+Routing: TypeAlias = Literal["stream", "neo"]
+AcceptMode: TypeAlias = Literal["queue", "refuse", "ignore"]
+Address: TypeAlias = str | tuple[Any, ...]
+
+
+class Role(enum.Enum):
+    """Which end of the link: it decides the ids this end gives to its Conns."""
+
+    SERVER = "server"
+    """Allocates even ids: 0, 2, 4, …"""
+    CLIENT = "client"
+    """Allocates odd ids: 1, 3, 5, …"""
+
+
+_default = _core.default_limits()
+
+
+class Limits(NamedTuple):
+    """Every bound of a link in one place; None means unlimited. The defaults are the core's."""
+
+    packet_bytes: int | None = _default[0]
+    """A larger packet is ProtocolError when received and TooBig when sent."""
+    conn_rx_bytes: int | None = _default[1]
+    """Unread bytes one Conn may hold."""
+    link_rx_bytes: int | None = _default[2]
+    """Unread bytes all Conns of a link may hold; then the link stops reading."""
+    link_tx_bytes: int | None = _default[3]
+    """Queued, unsent bytes above which send blocks."""
+    conns: int | None = _default[4]
+    """Open Conns, ours and the peer's."""
+    accept_backlog: int | None = _default[5]
+    """Conns opened by the peer that wait for accept()."""
+    rx_policy: Literal["hold", "fail"] = _default[6]
+    """A Conn over conn_rx_bytes: "hold" lets its packets wait in the link's budget, "fail" fails that Conn with TooBig."""
+    closed_seconds: float | None = _default[7]
+    """How long the id of a closed Conn still answers "connection closed"."""
+
+
+DEFAULT_LIMITS = Limits()
+
+
+class LinkStats(NamedTuple):
+    """A consistent snapshot of a link's counters, which only grow, and gauges, which do not."""
+
+    packets_sent: int
+    packets_received: int
+    bytes_sent: int
+    bytes_received: int
+    conns: int
+    """Gauge: open Conns."""
+    rx_bytes_queued: int
+    """Gauge: received and not yet taken."""
+    tx_bytes_queued: int
+    """Gauge: sent and not yet on the wire."""
+    late_answers: int
+    """Answers to asks that had timed out or were cancelled."""
+    ignored_packets: int
+    refused_conns: int
+    # How the work was shared among the threads: for tests and benchmarks.
+    rx_takes: int
+    rx_handovers: int
+    rx_arms: int
+    poller_reads: int
+    poller_idle_wakeups: int
+    tx_turns: int
+    tx_handoffs: int
+    tx_for_others: int
+    spins: int
+    spin_hits: int
+    waiters: int
+    """Gauge: threads that wait on the link."""
+    inside: int
+    """Gauge: calls that are in the link."""

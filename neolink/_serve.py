@@ -1,0 +1,188 @@
+# Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
+"""Handlers on threads: NodeLink.handle_new_conn and NodeLink.serve.
+
+There is no dispatcher. Each idle worker is itself blocked in accept; one that takes a Conn and leaves no other idle starts
+a successor before it runs the handler, as long as the pool may grow. So a Conn never waits for a thread to be woken by
+another, and a handler that keeps its worker for hours keeps nobody else waiting. A worker that comes back and finds enough
+idle ones ends.
+
+Nothing here uses a timer. Workers leave their accept when the link ends, or when the pool stops: then each is woken
+(`NodeLink._wake_accept`) until all have left, so that a Conn opened after handle_new_conn(None) is queued again for
+accept(), for sure.
+"""
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from neolink import errors
+
+if TYPE_CHECKING:
+    from neolink import Conn, NodeLink, Request
+
+ConnHandler = Callable[["Conn"], object]
+RequestHandler = Callable[["Request"], object]
+
+WORKERS_MAX = 256
+"""Workers of a pool when the caller sets no bound. A peer never says that a Conn ended, so handlers may stay long."""
+IDLE_MAX = 4
+"""Idle workers kept: a burst of short handlers then starts no threads."""
+_WAKE_SECONDS = 0.01
+"""How often a stopping pool wakes its workers again: one may have been on its way into accept when it was woken."""
+
+
+class Workers:
+    """The threads that take from one link. `take` blocks for the next thing to do, `run` does it."""
+
+    def __init__(self, link: NodeLink, request: bool, run: Callable[[Any], None]) -> None:
+        self._link = link
+        self._request = request             # take requests (recv1) or Conns (accept)
+        self._run = run
+        self._changed = threading.Condition()
+        self._limit = 0                     # guarded by _changed, as all below
+        self._threads = 0
+        self._idle = 0                      # in accept, or on the way there
+        self._stopping = False
+
+    def grow(self, limit: int) -> None:
+        """Let there be up to `limit` workers, and one now."""
+        with self._changed:
+            self._limit, self._stopping = limit, False
+            if self._idle == 0 and self._threads < limit:
+                self._start()
+
+    def stop(self) -> None:
+        """Return when no worker takes any more. Those that run a handler end after it."""
+        with self._changed:
+            self._stopping = True
+            while self._idle and self._stopping:
+                self._link._wake_accept()
+                self._changed.wait(_WAKE_SECONDS)
+
+    def work(self) -> None:
+        """Take and run until the link ends or the pool stops; the caller is a worker meanwhile. Raises what take does."""
+        with self._changed:
+            self._limit += 1
+            self._threads += 1
+            self._idle += 1
+        self._work()
+
+    def _start(self) -> None:
+        # Counted before it runs, so that two starters do not both see room for one.
+        self._threads += 1
+        self._idle += 1
+        try:
+            threading.Thread(target=self._thread, name=f"neolink-{self._link.serial}", daemon=True).start()
+        except RuntimeError:                # no more threads: those there are go on
+            self._threads -= 1
+            self._idle -= 1
+            if self._threads == 0:
+                raise
+
+    def _thread(self) -> None:
+        try:
+            self._work()
+        except errors.Error:
+            pass                            # the link ended; whoever uses it is told there
+
+    def _work(self) -> None:
+        taken = None
+        try:
+            while (taken := self._take()) is not None:
+                self._run(taken)
+                taken = None                # let go of the Conn before the next wait
+                with self._changed:
+                    if self._stopping or self._idle >= IDLE_MAX or self._threads > self._limit:
+                        return
+                    self._idle += 1
+        finally:
+            with self._changed:
+                self._threads -= 1
+
+    def _take(self) -> Any:
+        """The next Conn or Request, None when the pool stops. The worker is idle until this returns."""
+        taken = None
+        try:
+            while taken is None and not self._stopping:
+                taken = self._link._take(self._request)
+        finally:
+            with self._changed:
+                self._idle -= 1
+                if taken is not None and self._idle == 0 and self._threads < self._limit and not self._stopping:
+                    self._start()
+                self._changed.notify_all()
+        return taken
+
+
+class ConnPool:
+    """The pool of handle_new_conn: made with the first handler, kept by the link."""
+
+    def __init__(self, link: NodeLink) -> None:
+        self._link = link
+        self._handler: ConnHandler | None = None
+        self._setting = threading.Lock()    # one change at a time
+        self._workers = Workers(link, False, self._serve)
+
+    def set(self, handler: ConnHandler | None, limit: int) -> None:
+        """Serve with `handler` from now on; None: stop taking Conns, and return when nobody takes any more."""
+        with self._setting:
+            if handler is None:
+                self._workers.stop()        # _handler stays: a Conn taken a moment ago is still served by it
+            else:
+                self._handler = handler
+                self._workers.grow(limit)
+
+    def _serve(self, conn: Conn) -> None:
+        handler = self._handler
+        assert handler is not None          # set before the first worker starts
+        with conn:
+            try:
+                handler(conn)
+            except BaseException as error:
+                if not is_own_end(error, conn):
+                    report(error)
+
+
+def serve(link: NodeLink, handler: RequestHandler, workers: int) -> None:
+    """NodeLink.serve: the caller is one of the workers, and returns when the link ends."""
+
+    def run(request: Request) -> None:
+        with request:
+            try:
+                value = handler(request)
+                if value is not None:
+                    request.reply(value)
+            except Exception as error:
+                if not is_own_end(error, request.conn):
+                    report(error)
+
+    pool = Workers(link, True, run)
+    if workers > 1:
+        pool.grow(workers - 1)
+    try:
+        pool.work()
+    except (errors.LinkClosed, errors.NotAccepting):
+        pass
+    except errors.LinkDown as error:
+        if not error.clean:
+            raise
+    finally:
+        pool.stop()
+
+
+def is_own_end(error: BaseException, conn: Conn) -> bool:
+    """Whether a handler ended because its own link or Conn did, which is nobody's news."""
+    if isinstance(error, errors.LinkError):
+        return error.link is conn.link
+    return isinstance(error, errors.ConnError) and error.link is conn.link and error.conn_id == conn.conn_id
+
+
+def report(error: BaseException) -> None:
+    """As if the thread had died of it: to threading.excepthook."""
+    args = (type(error), error, error.__traceback__, threading.current_thread())
+    try:
+        threading.excepthook(threading.ExceptHookArgs(args))
+    except Exception as broken:             # a broken hook must not end the worker
+        sys.__excepthook__(type(broken), broken, broken.__traceback__)
