@@ -1,0 +1,55 @@
+# Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
+"""The command line: `neolink` and `python -m neolink`.
+
+A subcommand is a module of this package with `register(subparsers)`, which adds its parser and sets `run`, a function of
+the parsed arguments that returns the exit status. Only the module that is asked for is imported, because starting is
+most of what a short command costs. What goes wrong is said in words on stderr; a traceback is a bug of ours.
+"""
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "demo": "links at work: round trips and throughput, on loopback or against a live node",
+    "ping": "who is it, and how far away: node, wire, version, round trips",
+    "ctl": "what neoctl does: look at a cluster and steer it",
+}
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+
+
+def _parser(wanted: str | None) -> argparse.ArgumentParser:
+    from neolink import __version__
+
+    parser = argparse.ArgumentParser(prog="neolink", description="The NEO link layer, from the command line.")
+    parser.add_argument("--version", action="version", version=f"neolink {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, summary in COMMANDS.items():
+        if name == wanted:
+            importlib.import_module(f"neolink.cli.{name}").register(commands)
+        else:
+            commands.add_parser(name, help=summary, add_help=False)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status is 0 when it was done, 2 when it was called wrongly, others as documented."""
+    from neolink import Error
+
+    args = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser(args[0] if args and args[0] in COMMANDS else None)
+    parsed = parser.parse_args(args)
+    try:
+        return int(parsed.run(parsed))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:             # the reader of our output has gone: nothing is left to say, not even at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except (Error, OSError, ValueError) as error:
+        print(f"neolink: {error}", file=sys.stderr)
+        return EXIT_FAILED
