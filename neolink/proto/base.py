@@ -28,10 +28,13 @@ C = TypeVar("C", bound="type[Message]")
 class Message(msgspec.Struct, array_like=True):
     """Base of all messages."""
     kind: ClassVar[Literal["request", "answer", "notify"]]
-    codes: ClassVar[dict[Wire, int]]            # by wire; a wire that is missing does not have this message
-    answers: ClassVar[dict[Wire, "type[Message]"]]      # of a request: the class that answers it, by wire
-    answer: ClassVar["type[Message] | None"]    # the same on M, or on N if M does not have it; None if not a request
-    ignored_on_close: ClassVar[bool]            # NEO/py drops it when it arrives on a connection it has closed
+    codes: ClassVar[dict[Wire, int]] = {}       # by wire; a wire that is missing does not have this message
+    answers: ClassVar[dict[Wire, "type[Message]"]] = {}     # of a request: the class that answers it, by wire
+    answer: ClassVar["type[Message] | None"] = None     # the same on M, or on N if M does not have it
+    ignored_on_close: ClassVar[bool] = False    # NEO/py drops it when it arrives on a connection it has closed
+
+    def verify(self) -> None:
+        """Raise Mismatch if the fields, each right for itself, do not fit together. Called before encoding."""
 
 
 CATALOGUE: dict[Wire, dict[int, type[Message]]] = {"M": {}, "N": {}}

@@ -207,7 +207,7 @@ def _take(data: bytes, position: int, size: int, expected: str) -> bytes:
     """The next `size` bytes."""
     taken = data[position:position + size]
     if len(taken) != size:
-        raise Mismatch(f"{expected}, {size} bytes at byte {position}", f"the end of the payload after {len(data)}")
+        raise Mismatch(f"{expected} at byte {position}", f"{len(taken)} bytes and the end of the payload")
     return taken
 
 
@@ -266,7 +266,7 @@ def _read_count(data: bytes, position: int, expected: str) -> tuple[int, int]:
 
 def _read_blob(data: bytes, position: int) -> tuple[bytes, int]:
     size, position = _read_count(data, position, "the length of a string")
-    return _take(data, position, size, "a string"), position + size
+    return _take(data, position, size, f"a string of {size} bytes"), position + size
 
 
 def _read_text(data: bytes, position: int) -> tuple[str, int]:

@@ -122,15 +122,19 @@ def _not_on(cls: type[Message], wire: Wire) -> str:
 
 
 def _checked(cls: type[Message], wire: Wire, names: list[str], kinds: list[Kind], unchecked: Encode) -> Encode:
-    checks = [checker(kind, wire) for kind in kinds]
+    checks = [(f".{name}", checker(kind, wire)) for name, kind in zip(names, kinds)]
+    verify = None if cls.verify is Message.verify else cls.verify
 
     def encode(message: Message) -> bytes:
         name = ""
         try:
-            for name, check, value in zip(names, checks, astuple(message)):
+            for (name, check), value in zip(checks, astuple(message)):
                 check(value)
+            if verify is not None:
+                name = ""
+                verify(message)
         except Mismatch as mismatch:
-            raise EncodeError(mismatch.text(f"{cls.__name__}.{name}")) from None
+            raise EncodeError(mismatch.text(cls.__name__ + name)) from None
         return unchecked(message)
     return encode
 

@@ -9,7 +9,10 @@ An annotation is a Python type where that says all (`bool`, `bytes`, a `WireEnum
 the aliases below where NEO is more precise than Python: `Tid` is bytes to a type checker, and 8 bytes here.
 
 The checks look at what is about to be sent. They refuse what the wire cannot carry, and beyond that every value which
-is known to end a NEO node that receives it, as far as one can tell from the message alone.
+is known to end a NEO node that receives it, as far as one can tell from the message alone. What depends on the receiver
+or on what went before is beyond them: a partition that the cluster does not have, a storage that is not there, an
+identification at a storage without the id_timestamp that the master gave, a transaction finished without a vote. Nor do
+they hash object data: an N storage that is given a wrong checksum ends, and the sender has to see to that.
 """
 import math
 import types
@@ -251,10 +254,10 @@ def _nid_check(kind: NodeId) -> Check:
 
 
 def _compression_check(wire: Wire) -> Check:
-    greatest = 1 if wire == "N" else 0xffffffffffffffff
+    types, greatest = ((int, bool), 1) if wire == "N" else ((int,), 0xffffffffffffffff)
 
     def check(value: Any) -> None:
-        if type(value) is not int or not 0 <= value <= greatest:
+        if type(value) not in types or not 0 <= value <= greatest:
             raise Mismatch("compression 0 (none) or 1 (zlib), an int", describe(value))
     return check
 

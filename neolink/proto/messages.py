@@ -12,8 +12,8 @@ from typing import Annotated, Any, NamedTuple
 
 from .base import Message, answer, notify, request
 from .enums import CellStates, ClusterStates, NodeStates, NodeTypes
-from .kinds import (PTID, Addr, Compression, Count, ErrorCodeOrInt, Float, Index, Nid, Nullable, Oid, Ptid, Sha1,
-                    StorageNid, Tid, U32, U64, Zip)
+from .kinds import (PTID, Addr, Compression, Count, ErrorCodeOrInt, Float, Index, Mismatch, Nid, Nullable, Oid, Ptid,
+                    Sha1, StorageNid, Tid, U32, U64, Zip, describe)
 
 
 class Node(NamedTuple):
@@ -157,6 +157,10 @@ class NotPrimaryMaster(Message):
     [secondary M to *]"""
     primary: Index | None
     known_masters: list[Addr]
+
+    def verify(self) -> None:
+        if self.primary is not None and self.primary >= len(self.known_masters):
+            raise Mismatch("an index into known_masters", describe(self.primary)).within(".primary")
 
 
 @notify(M=0x0006, N=0x0006)
