@@ -399,14 +399,10 @@ nl_err nl_opening_link(nl_opening *o, const nl_link_config *config, nl_link **ou
     mine.role = o->role;
     mine.wire = o->hs.wire;
     mine.version = o->hs.version;
-    if (e == NL_OK && (sys_fcntl(o->fd, F_SETFL, sys_fcntl(o->fd, F_GETFL, 0) & ~O_NONBLOCK) < 0)) {
-        nl_fault_set(why, NL_ESYS, errno, "fcntl: %s", strerror(errno));
-        e = NL_ESYS;
-    } else if (e == NL_OK) {
+    if (e == NL_OK)
         e = nl_link_new_open(o->fd, &mine, o->tls, early, len, out, why);
-    } else {
+    else
         nl_fault_set(why, e, 0, "out of memory");
-    }
     sys_free(early);
     if (e == NL_OK) {
         o->fd = -1;

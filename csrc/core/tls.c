@@ -359,12 +359,8 @@ static nl_err use_key(SSL_CTX *ssl, BIO *bio, const char *path, const char *cert
 
     if (!key && encrypted)
         return unusable(why, path, "is an encrypted key: give one without a passphrase");
-    if (!key && at_end_of_pem())
-        return unusable(why, path, "has no private key in PEM form");
-    if (!key) {
-        nl_fault_set(why, NL_EINVAL, 0, "%s is not a key that can be read: %s", path, last_reason());
-        return NL_EINVAL;
-    }
+    if (!key)                                   /* the decoders do not tell absent from broken */
+        return unusable(why, path, "has no private key that can be read in PEM form");
     nl_err e = NL_OK;
     if (!X509_check_private_key(SSL_CTX_get0_certificate(ssl), key)) {
         nl_fault_set(why, NL_EINVAL, 0, "%s is not the key of the certificate in %s", path, cert_path);
