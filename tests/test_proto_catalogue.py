@@ -105,11 +105,10 @@ def test_public_names_exist():
     assert set(proto.n6.__all__) == {entry["name"] for entry in NEO["N6"]["messages"]}
 
 
-def test_requests():
-    assert proto.is_request(proto.AskObject.codes["M"], "M")
-    assert not proto.is_request(proto.NotifyReady.codes["N"], "N")
-    assert not proto.is_request(proto.Pong.codes["M"], "M")
-    assert proto.is_request(0x7777, "M") and not proto.is_request(0xf777, "M")
+def test_what_nodes_ignore_on_a_connection_they_closed():
+    assert proto.AskObject.ignored_on_close and not proto.n6.AskPack.ignored_on_close
+    for name in ("AskFinishTransaction", "AskLockInformation"):
+        assert not class_of("N", name).ignored_on_close
 
 
 # ---- the sample packets

@@ -17,7 +17,7 @@ are what the fields hold. Nothing here does input or output, or needs the C core
 """
 from . import messages, n6
 from .base import CATALOGUE, Message
-from .coding import decode, encode, is_request, message_class
+from .coding import decode, encode, message_class
 from .enums import CellStates, ClusterStates, ErrorCodes, NodeStates, NodeTypes, WireEnum
 from .messages import *
 from .n6 import (AnswerPack, AnswerRebaseObject, AnswerRebaseTransaction, AskPack, AskRebaseObject,
@@ -31,6 +31,6 @@ __all__ = [
     "AnswerPack", "AnswerRebaseObject", "AnswerRebaseTransaction", "AskPack", "AskRebaseObject",
     "AskRebaseTransaction", "CellStates", "ClusterStates", "ErrorCodes", "Message", "NodeStates", "NodeTypes",
     "WireEnum", "datetime_to_tid", "decode", "encode", "id_from_hex", "id_from_int", "id_hex", "id_short", "id_to_int",
-    "is_request", "message_class", "n6", "nid_parse", "nid_str", "tid_to_datetime",
+    "message_class", "n6", "nid_parse", "nid_str", "tid_to_datetime",
 ]
 __all__ += messages.__all__

@@ -10,6 +10,7 @@ In: msgspec unpacks to plain values, enum members included; then one function pe
 converts. Only what NEO sends is accepted: a str, a missing or a surplus field, an unknown member are a DecodeError.
 """
 from collections.abc import Callable
+from operator import call
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -127,7 +128,7 @@ def decoder(cls: type[Message], names: list[str], kinds: list[Kind]) -> Callable
         if len(values) != len(lifts):
             raise DecodeError(f"{cls.__name__}: expected {len(lifts)} fields, got {len(values)}")
         try:
-            return cls(*[lift(value) for lift, value in zip(lifts, values)])
+            return cls(*map(call, lifts, values))       # each lift called with its value
         except Mismatch:
             raise _first_mismatch(cls, names, lifts, values) from None
     return decode

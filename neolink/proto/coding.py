@@ -61,12 +61,6 @@ def message_class(code: int, wire: WireName) -> type[Message] | None:
     return CATALOGUE[wire].get(code) if wire in ("M", "N") else None
 
 
-def is_request(code: int, wire: WireName) -> bool:
-    """Whether a packet with this code wants an answer; an unknown one does unless it is marked as an answer."""
-    cls = message_class(code, wire)
-    return not code & 0x8000 if cls is None else cls.kind == "request"
-
-
 def fields_of(cls: type[Message]) -> list[tuple[str, Kind]]:
     """Names and kinds of the fields of a message, in their order on the wire."""
     hints = get_type_hints(cls, include_extras=True)
