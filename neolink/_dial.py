@@ -46,7 +46,7 @@ def dial(address: Address, *, timeout: float | None = DIAL_SECONDS, tls: _core.T
             dialer = _core.Dialer(endpoint, tls=tls, wire=wire, version=version, routing=routing, accept=accept,
                                   keepalive=keepalive, limits=limits)
             try:
-                return _as_link(dialer.wait(_share(deadline.left(), to_try)))
+                return dialer.wait(_share(deadline.left(), to_try))
             except (errors.Timeout, errors.HandshakeError, OSError) as error:
                 failures.append((_address.text(endpoint), error))
     raise _failure(address, failures, deadline)
@@ -101,11 +101,6 @@ def _checked(timeout: float | None) -> float | None:
 
 def _share(left: float | None, to_try: int) -> float | None:
     return None if left is None else left / to_try
-
-
-def _as_link(link: _core.NodeLink) -> NodeLink:
-    assert isinstance(link, NodeLink)
-    return link
 
 
 def _reason(error: Exception) -> str:

@@ -2,6 +2,7 @@
 """NodeLink as users see it: the compiled link, and what needs no C."""
 from __future__ import annotations
 
+import importlib
 import socket
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -94,9 +95,8 @@ class NodeLink(_core.NodeLink):
     @property
     def aio(self) -> Any:
         """The asyncio face of this very link, see neolink.aio."""
-        from neolink import aio
-
-        return aio.of(self)
+        # by name: asyncio is imported by those who use it only
+        return importlib.import_module("neolink.aio").of(self)
 
 
 def check_workers(workers: int) -> int:

@@ -1,0 +1,29 @@
+# Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
+"""Fixtures that the tests share."""
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import pytest
+from support import descriptors, until
+
+import neolink
+
+
+@pytest.fixture
+def links() -> Iterator[tuple[neolink.NodeLink, neolink.NodeLink]]:
+    """(client end, server end) on wire M."""
+    client, server = neolink.pair()
+    with contextlib.closing(client), contextlib.closing(server):
+        yield client, server
+
+
+@pytest.fixture
+def no_leaks() -> Iterator[None]:
+    """The test gives back its descriptors and threads."""
+    for link in neolink.pair():         # starts what the process keeps: the core's thread and its descriptors
+        link.close()
+    before = descriptors(), threading.active_count()
+    yield
+    until(lambda: descriptors() <= before[0], "closing all descriptors")
+    until(lambda: threading.active_count() <= before[1], "ending all threads")

@@ -1,0 +1,64 @@
+# Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
+"""Words that the tests share.
+
+Nothing here sleeps to get lucky: `until` polls a condition with a deadline and fails when it is over; `Background` is a
+thread whose result, or exception, the test asks for.
+"""
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import neolink
+
+PATIENCE = 20.0
+"""Seconds until a test gives up on something that is sure to happen."""
+
+
+def until(condition: Callable[[], object], what: str = "the condition") -> None:
+    """Poll until the condition is true; fail when PATIENCE is over."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > end:
+            pytest.fail(f"{what} did not come true within {PATIENCE} s")
+        time.sleep(0.001)
+
+
+class Background:
+    """function(*args) on a thread of its own; result() is what it returned, or raises what it raised."""
+
+    def __init__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        self._outcome: Any = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(function, args, kwargs), daemon=True)
+        self._thread.start()
+
+    def _run(self, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        try:
+            self._outcome = function(*args, **kwargs)
+        except BaseException as error:
+            self._error = error
+
+    def done(self) -> bool:
+        return not self._thread.is_alive()
+
+    def result(self) -> Any:
+        self._thread.join(PATIENCE)
+        if self._thread.is_alive():
+            pytest.fail("a thread did not end")
+        if self._error is not None:
+            raise self._error
+        return self._outcome
+
+
+def waiting(link: neolink.NodeLink, threads: int = 1) -> None:
+    """Return when that many threads wait on the link."""
+    until(lambda: link.stats().waiters >= threads, f"{threads} waiting threads")
+
+
+def descriptors() -> int:
+    """How many this process has open."""
+    return len(os.listdir("/proc/self/fd"))
