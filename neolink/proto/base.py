@@ -42,7 +42,8 @@ CATALOGUE: dict[Wire, dict[int, type[Message]]] = {"M": {}, "N": {}}
 
 def request(*, M: int | None = None, N: int | None = None, answer: type[Message] | None = None,
             ignored_on_close: bool = True) -> Callable[[C], C]:
-    """A message that is answered: by the class that says so with @answer, or by `answer`, which is always Error."""
+    """A message that is answered: by the class that says so with @answer, or by `answer` if that one answers several:
+    Error, and the answers that M and N share while their questions differ."""
     def enter(cls: C) -> C:
         _enter(cls, "request", M, N)
         cls.answer = answer
