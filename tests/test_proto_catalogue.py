@@ -6,6 +6,8 @@ interpreter here that shares nothing with the codecs under test.
 """
 import json
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,6 +105,12 @@ def test_public_names_exist():
     for entry in NEO["M5"]["messages"] + NEO["N6"]["messages"]:
         assert entry["name"] in proto.__all__
     assert set(proto.n6.__all__) == {entry["name"] for entry in NEO["N6"]["messages"]}
+
+
+def test_programs_without_typed_messages_do_not_pay_for_them():
+    script = "import sys, neolink; print([name for name in ('neolink.proto', 'msgspec') if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (result.stdout.strip(), result.stderr) == ("[]", "")
 
 
 def test_what_nodes_ignore_on_a_connection_they_closed():
