@@ -1,8 +1,8 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
 """Fixtures: one running cluster per kind of NEO/py, plain and with TLS, for the whole session; Go programs per test.
 
-A peer that dies belongs to the test during which it died: that test fails, with what the peer printed, and the next
-one gets a new cluster.
+A peer that dies or hangs belongs to the test during which it did: that test fails, with what the peer printed, and the
+next one gets a new cluster.
 """
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class ClusterHouse:
         return self.current
 
     def check(self) -> None:
-        """Fails the test after which a node is missing."""
+        """Fails the test after which a node is missing or hangs."""
         assert self.current is not None
         try:
-            self.current.check_alive()
+            self.current.check_well()
         except PeerFailure:
             self.drop()
             raise
@@ -99,7 +99,7 @@ def cluster_houses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Houses]
 
 @pytest.fixture
 def cluster(request: pytest.FixtureRequest, cluster_houses: Houses) -> Iterator[Cluster]:
-    """The running cluster of the test class's `wire` and `with_tls`. All its nodes must have survived the test."""
+    """The running cluster of the test class's `wire` and `with_tls`. All its nodes must be well after the test."""
     tls = request.getfixturevalue("tls_files") if request.cls.with_tls else None
     house = cluster_houses(request.cls.wire, tls)
     yield house.cluster()

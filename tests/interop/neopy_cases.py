@@ -523,6 +523,16 @@ class NeoPyTlsCases(NodeBytes):
             assert packet.code == ERROR and b"invalid cluster name" in bytes(packet.payload)
             check_clean_end(link)
 
+    @pytest.mark.parametrize("node", ["master", "storage", "admin"])
+    def test_our_close_does_not_hurt_the_node(self, cluster: Cluster, tls: neolink.TLS, node: str) -> None:
+        """NEO 1.12 loops for ever on a close_notify; its own way is to close the socket, and so must ours be."""
+        for _ in range(3):
+            with dial(getattr(cluster, node), tls=tls) as link:
+                assert link.ask(PING, timeout=SECONDS).code == PING | ANSWER
+        dial(getattr(cluster, node), tls=tls).abort()
+        with dial(getattr(cluster, node), tls=tls) as link:
+            assert link.ask(PING, timeout=SECONDS).code == PING | ANSWER
+
     def test_neoctl_asks_us(self, cluster: Cluster, tls: neolink.TLS) -> None:
         with listen(tls=tls) as listener, bounded(
                 cluster.start_ctl("print", "cluster", admin=listener.address)) as ctl:

@@ -252,14 +252,23 @@ class Cluster:
     def ctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         child = self.start_ctl(*arguments)
         try:
-            out, err = child.communicate(timeout=START_SECONDS)
-        finally:
+            out, err = child.communicate(timeout=END_SECONDS)
+        except subprocess.TimeoutExpired:
             child.kill()
+            child.communicate()
+            raise PeerFailure(f"neoctl {' '.join(arguments)}: no answer within {END_SECONDS:g} s") from None
         return subprocess.CompletedProcess(child.args, child.returncode, out, err)
 
     def check_alive(self) -> None:
         for process in self.processes:
             process.check_alive()
+
+    def check_well(self) -> None:
+        """Every process lives, and the admin and the master it asks still answer."""
+        self.check_alive()
+        done = self.ctl("print", "ids")
+        if done.returncode:
+            raise PeerFailure(f"neoctl print ids: {done.stdout}{done.stderr}")
 
     def stop(self) -> None:
         for process in reversed(self.processes):
