@@ -1,0 +1,60 @@
+# Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
+"""Compiling the C programs of the benchmarks, into $BENCH_BUILD or a folder that is gone afterwards."""
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+CSRC = HERE.parent / "csrc"
+FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g", "-pthread"]
+
+_temporary: tempfile.TemporaryDirectory[str] | None = None
+
+
+def folder() -> Path:
+    """Where programs are built, and other files that a run needs are made."""
+    global _temporary
+    if "BENCH_BUILD" in os.environ:
+        path = Path(os.environ["BENCH_BUILD"])
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+    if _temporary is None:
+        _temporary = tempfile.TemporaryDirectory(prefix="neolink-bench-")
+    return Path(_temporary.name)
+
+
+def _compile(arguments: list[str]) -> bool:
+    command = [*shlex.split(os.environ.get("CC", "cc")), *FLAGS, *arguments]
+    return subprocess.run(command, stderr=subprocess.PIPE).returncode == 0
+
+
+@cache
+def have_openssl() -> bool:
+    """Whether OpenSSL's headers and libraries are there."""
+    source = folder() / "openssl.c"
+    source.write_text("#include <openssl/ssl.h>\nint main(void) { return SSL_CTX_new(TLS_method()) == 0; }\n")
+    return _compile([str(source), "-o", str(folder() / "openssl"), "-lssl", "-lcrypto"])
+
+
+@cache
+def program(name: str) -> str:
+    """The path of bench/<name>.c, compiled; with the core if it includes neolink.h."""
+    source, target = HERE / f"{name}.c", folder() / name
+    text = source.read_text()
+    arguments = [str(source), "-o", str(target)]
+    if '"neolink.h"' in text:
+        arguments += [f"-I{CSRC}/include", f"-I{CSRC}/core", *map(str, sorted((CSRC / "core").glob("*.c")))]
+        if not have_openssl():
+            arguments.append("-DNL_NO_TLS")
+    if have_openssl():
+        arguments += ["-lssl", "-lcrypto"]
+    command = [*shlex.split(os.environ.get("CC", "cc")), *FLAGS, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{shlex.join(command)} failed:\n{done.stderr}")
+    return str(target)
