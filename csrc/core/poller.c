@@ -29,6 +29,7 @@ static struct {
     nl_pollee *retired;             /* [mu] deleted, reference not yet given back */
     int64_t   sleep_until;          /* [mu] when the thread comes round by itself; 0 when it is awake */
     int64_t   next_sweep;           /* [mu] */
+    int64_t   sweep_ns;             /* [mu] from one sweep to the next */
     atomic_uint_fast64_t wakeups;
     atomic_uint generation;
     bool      atfork;               /* [mu] */
@@ -95,13 +96,30 @@ static int sleep_ms_locked(int64_t now)
     return until > 3600000 ? 3600000 : (int)until;
 }
 
+static void sweep_link_locked(nl_pollee *p)
+{
+    p->sweep_prevp = &poller.sweeps;
+    if ((p->sweep_next = poller.sweeps))
+        p->sweep_next->sweep_prevp = &p->sweep_next;
+    poller.sweeps = p;
+}
+
+static void sweep_again(nl_pollee *p)
+{
+    pthread_mutex_lock(&poller.mu);
+    if (!p->sweep_prevp && !p->deleted)
+        sweep_link_locked(p);
+    pthread_mutex_unlock(&poller.mu);
+}
+
 static void run_sweep(int64_t now)
 {
     nl_pollee *due = NULL, *p;
+    bool swept = false, all_in_use = true;
 
     pthread_mutex_lock(&poller.mu);
     if (poller.sweeps && now >= poller.next_sweep) {
-        poller.next_sweep = now + NL_SWEEP_NS;
+        swept = true;
         due = poller.sweeps;                    /* taken off whole: callbacks may sweep themselves in again */
         due->sweep_prevp = &due;
         poller.sweeps = NULL;
@@ -110,8 +128,14 @@ static void run_sweep(int64_t now)
         sweep_unlink_locked(p);
         pthread_mutex_unlock(&poller.mu);
         if (p->ops->sweep(p))
-            nl_poller_sweep(p);
+            sweep_again(p);
+        else
+            all_in_use = false;
         pthread_mutex_lock(&poller.mu);
+    }
+    if (swept) {
+        poller.sweep_ns = !all_in_use ? NL_SWEEP_NS : poller.sweep_ns < NL_SWEEP_MAX_NS ? poller.sweep_ns * 2 : NL_SWEEP_MAX_NS;
+        poller.next_sweep = now + poller.sweep_ns;
     }
     pthread_mutex_unlock(&poller.mu);
 }
@@ -353,12 +377,11 @@ void nl_poller_sweep(nl_pollee *p)
 {
     pthread_mutex_lock(&poller.mu);
     if (!p->sweep_prevp && !p->deleted) {
-        if (!poller.sweeps)
+        if (!poller.sweeps) {
+            poller.sweep_ns = NL_SWEEP_NS;
             poller.next_sweep = sys_now_ns() + NL_SWEEP_NS;
-        p->sweep_prevp = &poller.sweeps;
-        if ((p->sweep_next = poller.sweeps))
-            p->sweep_next->sweep_prevp = &p->sweep_next;
-        poller.sweeps = p;
+        }
+        sweep_link_locked(p);
         wake_before_locked(poller.next_sweep);
     }
     pthread_mutex_unlock(&poller.mu);

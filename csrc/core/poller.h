@@ -35,7 +35,8 @@ struct nl_pollee {
     nl_pollee *retire_next;
 };
 
-#define NL_SWEEP_NS INT64_C(2000000)    /* how long a link just read by a thread may stay unwatched */
+#define NL_SWEEP_NS     INT64_C(2000000)    /* how long a link just read by a thread may stay unwatched ... */
+#define NL_SWEEP_MAX_NS INT64_C(16000000)   /* ... and when the swept were all in use, again and again */
 
 /* Starts the thread when it does not run. NL_ENOMEM, NL_ESYS. The caller gives the poller one reference. */
 nl_err nl_poller_add(nl_pollee *p);
@@ -43,7 +44,8 @@ nl_err nl_poller_add(nl_pollee *p);
 nl_err nl_poller_watch(nl_pollee *p, uint32_t events);
 /* Call `timer` at that time of the monotonic clock; replaces an earlier one; NL_FOREVER cancels. */
 void   nl_poller_timer(nl_pollee *p, int64_t at_ns);
-/* Call `sweep` every NL_SWEEP_NS until it returns false. */
+/* Call `sweep` after NL_SWEEP_NS, and again until it returns false; ever more seldom, up to NL_SWEEP_MAX_NS, as long as all
+ * that are swept return true: a wake-up costs tens of microseconds, which would be felt by the traffic that it looks after. */
 void   nl_poller_sweep(nl_pollee *p);
 /* Nothing is called any more but `released`, once, soon. The owner closes the descriptor after this call. */
 void   nl_poller_del(nl_pollee *p);

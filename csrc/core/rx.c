@@ -351,31 +351,41 @@ static nl_err rx_decode(nl_link *link, nl_pkt **first, nl_fault *why)
     return NL_OK;
 }
 
-/* Decodes and routes all that is in the block, or until the link is over its budget. mu held on entry and exit, dropped
- * in between. */
-static void rx_route_locked(nl_link *link)
+/* What one decoding brought: packets, and why it went no further, if for a fault. */
+typedef struct rx_batch {
+    nl_pkt  *first;
+    nl_err   err;
+    nl_fault why;
+} rx_batch;
+
+static void rx_cut(nl_link *link, rx_batch *batch)
+{
+    batch->err = rx_decode(link, &batch->first, &batch->why);
+}
+
+/* Routes a batch, then decodes and routes the rest of the block, or until the link is over its budget. mu held on entry and
+ * exit, dropped to decode. */
+static void rx_route_locked(nl_link *link, rx_batch *batch)
 {
     nl_rx *rx = &link->rx;
 
-    while (rx->more && rx_may_read(link)) {
-        nl_pkt *p, *next;
-        nl_fault why = { 0 };
-        nl_err e;
-
-        pthread_mutex_unlock(&link->mu);
-        e = rx_decode(link, &p, &why);
-        pthread_mutex_lock(&link->mu);
-        for (; p; p = next) {
+    for (;;) {
+        for (nl_pkt *p = batch->first, *next; p; p = next) {
             next = p->next;
             p->next = NULL;
             nl_route_locked(link, p);
         }
-        if (e != NL_OK) {
+        if (batch->err != NL_OK) {
             rx->more = false;
-            nl_link_fail_locked(link, &why);
+            nl_link_fail_locked(link, &batch->why);
         }
         if (rx->bytes > link->limits.link_rx_bytes)
             rx->paused = true;
+        if (!rx->more || !rx_may_read(link))
+            break;
+        pthread_mutex_unlock(&link->mu);
+        rx_cut(link, batch);
+        pthread_mutex_lock(&link->mu);
     }
     if (link->tx.first || (link->tls && nl_tls_has_output(link->tls)))
         nl_tx_kick_locked(link);
@@ -404,21 +414,25 @@ static void rx_ended_locked(nl_link *link, ssize_t n, nl_fault *why)
  * Returns 0, or the negated errno of a read that brought nothing: -EAGAIN, -EINTR. */
 static ssize_t rx_turn_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns, bool *slept)
 {
+    nl_rx *rx = &link->rx;
+    rx_batch batch = { .err = NL_OK };
     nl_fault why = { 0 };
-    ssize_t n = 1;
+    ssize_t n = 0;
+    bool left_over = rx->more;
 
-    if (!link->rx.more) {
-        pthread_mutex_unlock(&link->mu);
+    pthread_mutex_unlock(&link->mu);
+    if (!left_over)
         n = rx_fill(link, w, deadline_ns, slept, &why);
-        pthread_mutex_lock(&link->mu);
-        link->stats.bytes_received += n > 0 ? (uint64_t)n : 0;
-        link->stats.spins += link->rx.spun > 0;
-        link->stats.spin_hits += link->rx.spun > 1;
-        link->rx.spun = 0;
-    }
-    if (n > 0) {
+    if (rx->more)
+        rx_cut(link, &batch);
+    pthread_mutex_lock(&link->mu);
+    link->stats.bytes_received += n > 0 ? (uint64_t)n : 0;
+    link->stats.spins += rx->spun > 0;
+    link->stats.spin_hits += rx->spun > 1;
+    rx->spun = 0;
+    if (n > 0 || left_over) {
         *slept = false;
-        rx_route_locked(link);
+        rx_route_locked(link, &batch);
         return 0;
     }
     if (n == -EAGAIN || n == -EINTR)
