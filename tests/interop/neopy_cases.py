@@ -552,6 +552,12 @@ class NeoPyTlsCases(NodeBytes):
             with pytest.raises(neolink.HandshakeError):
                 dial(cluster.master, wire=wire)
 
+    def test_wrong_version_names_both(self, cluster: Cluster, tls: neolink.TLS) -> None:
+        with pytest.raises(neolink.HandshakeError) as caught:
+            dial(cluster.master, tls=tls, version=99)
+        assert "99" in str(caught.value.ours)
+        assert f"{self.wire} protocol {self.version}" in str(caught.value.theirs)
+
     def test_foreign_certificate_is_refused_by_us(self, cluster: Cluster, foreign_tls_files: TlsFiles) -> None:
         with pytest.raises(neolink.HandshakeError):
             dial(cluster.master, tls=neolink.TLS(*foreign_tls_files))
