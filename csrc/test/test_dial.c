@@ -579,6 +579,7 @@ static void test_address_in_use(void **state)
 static void *accept_in_thread(void *l)
 {
     dialed d = accept_one(l, soon());
+    nl_link_rele(d.link);
     return (void *)(uintptr_t)d.err;
 }
 
