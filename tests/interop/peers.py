@@ -20,11 +20,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -111,6 +113,15 @@ class Process:
             with socket.socket() as s:
                 return s.connect_ex(address) == 0
         wait_until(reached, f"{self.name} listens on {join(address)}")
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """While it is paused it reads nothing and answers nothing; its sockets stay open."""
+        self._popen.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._popen.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """Ask it to end (SIGTERM), then insist. Fine on one that has ended."""
@@ -208,6 +219,9 @@ class Cluster:
     tls: TlsFiles | None = None
     name: str = "test"          # the cluster name in the identification vectors
     processes: list[Process] = field(default_factory=list)
+
+    def process(self, name: str) -> Process:
+        return next(process for process in self.processes if process.name == name)
 
     def start(self) -> None:
         self.master, self.storage, self.admin = free_addresses(3)
