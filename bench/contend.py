@@ -6,14 +6,17 @@ codes of the packets. What a contender needs is imported inside it, so that neol
 """
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
 import sys
+import threading
 import time
 from collections.abc import Callable
 
-NOTE, ASK, ANSWER = 1, 2, 0x8000
+NOTE, ASK, TAKE, ANSWER = 1, 2, 3, 0x8000
+BULK = 1 << 20
 HEAD = struct.Struct(">IHI")
 Operations = Callable[[int], None]
 
@@ -51,10 +54,271 @@ def link_ask(port: str, size: str) -> Operations:
     return run
 
 
+def link_ask_m(port: str, kind: str, wire: str) -> Operations:
+    """AskClusterState to a server that knows its answer: as raw packets, or as typed messages."""
+    import neolink
+    from neolink import proto
+    link = neolink.NodeLink(connect(port), "client", wire=wire)     # type: ignore[arg-type]
+    message = proto.AskClusterState()
+    code, payload = proto.encode(message, wire)
+    assert link.ask(message) == proto.AnswerClusterState(state=proto.ClusterStates.RUNNING)
+
+    def raw(n: int) -> None:
+        ask = link.ask
+        for _ in range(n):
+            ask(code, payload)
+
+    def typed(n: int) -> None:
+        ask = link.ask
+        for _ in range(n):
+            ask(proto.AskClusterState())
+    return typed if kind == "typed" else raw
+
+
+# ---- many at once
+
+
+def socket_window(port: str, size: str, count: str) -> Operations:
+    """What ask_many does, with a bare socket: one write of all requests, then their answers, told apart by id."""
+    sock, payload, window = connect(port), bytes(int(size)), int(count)
+    length = HEAD.size + len(payload)
+
+    def run(n: int) -> None:
+        for first in range(0, n, window):
+            ids = range(2 * first + 1, 2 * (first + window) + 1, 2)
+            answers: dict[int, bytes] = {}
+            sock.sendall(b"".join([HEAD.pack(i, ASK, length) + payload for i in ids]))
+            data = b""
+            while len(answers) < window:
+                data += sock.recv(1 << 16)
+                at = 0
+                while len(data) - at >= HEAD.size:
+                    conn_id, _, size = HEAD.unpack_from(data, at)
+                    if len(data) - at < size:
+                        break
+                    answers[conn_id] = data[at + HEAD.size:at + size]
+                    at += size
+                data = data[at:]
+    return run
+
+
+def link_many(port: str, size: str, count: str) -> Operations:
+    """link.ask_many(packets)"""
+    import neolink
+    link, window = neolink.NodeLink(connect(port), "client"), int(count)
+    packets = [neolink.Packet(ASK, bytes(int(size))) for _ in range(window)]
+
+    def run(n: int) -> None:
+        for _ in range(0, n, window):
+            link.ask_many(packets)
+    return run
+
+
+# ---- many threads
+
+
+class Crowd:
+    """Threads that do their share of the operations of each round."""
+
+    def __init__(self, count: int, make: Callable[[int], Operations]) -> None:
+        self._count, self._share = count, 0
+        self._start, self._end = threading.Barrier(count + 1), threading.Barrier(count + 1)
+        for number in range(count):
+            threading.Thread(target=self._work, args=(make, number), daemon=True).start()
+        self._end.wait()                # everybody is connected
+
+    def _work(self, make: Callable[[int], Operations], number: int) -> None:
+        pin_self()
+        operations = make(number)
+        self._end.wait()
+        while True:
+            self._start.wait()
+            operations(self._share)
+            self._end.wait()
+
+    def run(self, n: int) -> None:
+        """n operations by all together."""
+        self._share = n // self._count
+        self._start.wait()
+        self._end.wait()
+
+
+def socket_threads(port: str, size: str, count: str) -> Operations:
+    """Each thread with a socket of its own, since a bare socket cannot be shared by askers."""
+    return Crowd(int(count), lambda number: socket_ask(port, size)).run
+
+
+def link_threads(port: str, size: str, count: str) -> Operations:
+    """All threads ask on one link."""
+    import neolink
+    link, payload = neolink.NodeLink(connect(port), "client"), bytes(int(size))
+
+    def make(number: int) -> Operations:
+        def run(n: int) -> None:
+            for _ in range(n):
+                link.ask(ASK, payload)
+        return run
+    return Crowd(int(count), make).run
+
+
+def zmq_threads(port: str, size: str, count: str) -> Operations:
+    """Each thread with a REQ socket of one context, since sockets of ZeroMQ are not for sharing."""
+    import zmq
+    context, payload = zmq.Context(), bytes(int(size))
+
+    def make(number: int) -> Operations:
+        sock = context.socket(zmq.REQ)
+        sock.connect(f"tcp://127.0.0.1:{port}")
+
+        def run(n: int) -> None:
+            for _ in range(n):
+                sock.send(payload)
+                sock.recv()
+        run(1)
+        return run
+    return Crowd(int(count), make).run
+
+
+def zmq_ask(port: str, size: str) -> Operations:
+    """One REQ socket, one request after the other."""
+    import zmq
+    sock, payload = zmq.Context().socket(zmq.REQ), bytes(int(size))
+    sock.connect(f"tcp://127.0.0.1:{port}")
+
+    def run(n: int) -> None:
+        for _ in range(n):
+            sock.send(payload)
+            sock.recv()
+    return run
+
+
+# ---- one way
+
+
+def link_notes(port: str, size: str) -> Operations:
+    """link.notify in a loop, and an ask: the peer has read them all."""
+    import neolink
+    link, payload = neolink.NodeLink(connect(port), "client"), bytes(int(size))
+
+    def run(n: int) -> None:
+        notify = link.notify
+        for _ in range(n):
+            notify(NOTE, payload)
+        link.ask(ASK)
+    return run
+
+
+def link_notes_many(port: str, size: str, count: str) -> Operations:
+    """link.notify_many of packets that are made already."""
+    import neolink
+    link, batch = neolink.NodeLink(connect(port), "client"), int(count)
+    packets = [neolink.Packet(NOTE, bytes(int(size))) for _ in range(batch)]
+
+    def run(n: int) -> None:
+        for _ in range(0, n, batch):
+            link.notify_many(packets)
+        link.ask(ASK)
+    return run
+
+
+def link_take(port: str) -> Operations:
+    """Packets of 1 MiB from a Conn."""
+    import neolink
+    link = neolink.NodeLink(connect(port), "client")
+
+    def run(n: int) -> None:
+        with link.new_conn() as conn:
+            conn.send(TAKE, struct.pack(">II", n, BULK))
+            for _ in range(n):
+                assert len(conn.recv().payload) == BULK
+    return run
+
+
+# ---- beside a thread that computes
+
+
+def busy(port: str, inner: str, size: str) -> Operations:
+    """The contender `inner`, while another thread of the process runs Python code all the time."""
+    operations, go, idle = CONTENDERS[inner](port, size), threading.Event(), threading.Event()
+    stop = False
+
+    def compute() -> None:
+        while True:
+            idle.set()
+            go.wait()
+            while not stop:
+                sum(range(100))
+
+    threading.Thread(target=compute, daemon=True).start()
+
+    def run(n: int) -> None:
+        nonlocal stop
+        idle.wait()
+        idle.clear()
+        stop = False
+        go.set()
+        operations(n)
+        go.clear()
+        stop = True
+    return run
+
+
+# ---- servers
+
+
+def accept_one() -> socket.socket:
+    """Listen, tell the port, and take a connection."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    print(listener.getsockname()[1], flush=True)
+    sock, _ = listener.accept()
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def socket_server() -> None:
+    """recv, unpack, pack, sendall."""
+    sock = accept_one()
+    while request := sock.recv(65536):
+        conn_id, code, length = HEAD.unpack_from(request)
+        while len(request) < length:
+            request += sock.recv(65536)
+        sock.sendall(HEAD.pack(conn_id, code | ANSWER, length) + request[HEAD.size:])
+
+
+def recv1_server() -> None:
+    """link.recv1() and request.reply() in a loop."""
+    import neolink
+    link = neolink.NodeLink(accept_one(), "server")
+    with contextlib.suppress(neolink.LinkDown):
+        while True:
+            with link.recv1() as request:
+                packet = request.packet
+                request.reply(packet.code | ANSWER, packet.payload)
+
+
+def serve_server() -> None:
+    """link.serve(handler)"""
+    import neolink
+    link = neolink.NodeLink(accept_one(), "server")
+    link.serve(lambda request: neolink.Packet(request.packet.code | ANSWER, request.packet.payload))
+
+
+def zmq_server() -> None:
+    """An echo without Python in its way: a proxy that returns what comes to a ROUTER to where it came from."""
+    import zmq
+    router = zmq.Context().socket(zmq.ROUTER)
+    print(router.bind_to_random_port("tcp://127.0.0.1"), flush=True)
+    zmq.proxy(router, router)
+
+
 CONTENDERS: dict[str, Callable[..., Operations]] = {
-    "socket_ask": socket_ask, "link_ask": link_ask,
+    function.__name__: function
+    for function in (socket_ask, link_ask, link_ask_m, socket_window, link_many, socket_threads, link_threads, zmq_threads,
+                     zmq_ask, link_notes, link_notes_many, link_take, busy)
 }
-SERVERS: dict[str, Callable[..., None]] = {}
+SERVERS: dict[str, Callable[[], None]] = {
+    function.__name__: function for function in (socket_server, recv1_server, serve_server, zmq_server)
+}
 
 
 def pin_self() -> None:
@@ -78,7 +342,7 @@ def main() -> None:
     """Be the contender or server that the command line names."""
     name, *arguments = sys.argv[1:]
     if name in SERVERS:
-        SERVERS[name](*arguments)
+        SERVERS[name]()
     else:
         do_rounds(CONTENDERS[name](*arguments))
 

@@ -20,6 +20,7 @@
 
 static int sock;
 static size_t size, window;
+static uint32_t next_id = 1;    /* never used twice: a link knows ids that it has closed */
 static uint8_t *space;
 
 /* ---- node ------------------------------------------------------------------------------------------------------- */
@@ -120,7 +121,7 @@ static void *canned_thread(void *arg)
         if (n <= 0)
             break;
         have += (size_t)n;
-        if (have < 6 || have < (id = id_len(request)) + request_tail)
+        if (have < 2 || have < (id = id_len(request)) + request_tail)
             continue;
         memcpy(answer, request, id);
         memcpy(answer + id, tail, tail_len);
@@ -152,7 +153,8 @@ static void serve(void *(*thread)(void *))
 static void ask(long n)
 {
     for (long i = 0; i < n; i++) {
-        put_head(space, (uint32_t)(2 * i + 1), ASK, size);
+        put_head(space, next_id, ASK, size);
+        next_id += 2;
         write_all(sock, space, HEAD + size);
         read_all(sock, space, HEAD + size);
     }
@@ -161,8 +163,8 @@ static void ask(long n)
 static void ask_window(long n)
 {
     for (long i = 0; i < n; i += (long)window) {
-        for (size_t k = 0; k < window; k++)
-            put_head(space + k * (HEAD + size), (uint32_t)(2 * (size_t)i + 2 * k + 1), ASK, size);
+        for (size_t k = 0; k < window; k++, next_id += 2)
+            put_head(space + k * (HEAD + size), next_id, ASK, size);
         write_all(sock, space, window * (HEAD + size));
         read_all(sock, space, window * (HEAD + size));
     }

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import statistics
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from programs import HERE, program
@@ -17,8 +20,11 @@ from race import (
     Result,
     Server,
     Settings,
+    Spread,
     micros,
+    million_per_second,
     race,
+    speed_ratio,
     time_ratio,
 )
 
@@ -72,6 +78,11 @@ def in_python(what: str, server: Server, place: Place, *arguments: str, step: in
     return Contender(f"python {what}", command, place, step)
 
 
+def python_server(what: str, place: Place) -> Server:
+    """A server of contend.py."""
+    return Server([sys.executable, str(HERE / "contend.py"), what], place)
+
+
 @row(1, "C core: ask, one outstanding, against blocking C")
 def core_ask(settings: Settings) -> Iterator[Result]:
     for place, goal in zip(PLACES, (1.06, 0.75)):
@@ -91,5 +102,172 @@ def python_ask(settings: Settings) -> Iterator[Result]:
             race([bare, python, ours], settings)
             yield Result("time of link.ask / blocking C", place.name, time_ratio(ours, bare), "x", goal,
                          notes={"ours": micros(ours), "C": micros(bare)})
-            yield Result("time of link.ask / bare Python socket", place.name, time_ratio(ours, python), "x", 0.8,
-                         notes={"Python": micros(python)})
+            yield Result("time of link.ask / bare Python socket", place.name, time_ratio(ours, python), "x",
+                         None if place is ONE_CORE else 0.8, notes={"Python": micros(python)})
+
+
+@row(3, "Python serving: recv1 and reply, serve; a bare C client")
+def python_serving(settings: Settings) -> Iterator[Result]:
+    need("neolink")
+    with (node(ONE_CORE) as in_c_server, python_server("socket_server", ONE_CORE) as socket_server,
+          python_server("recv1_server", ONE_CORE) as recv1_server, python_server("serve_server", ONE_CORE) as serve_server,
+          in_c("peer", "ask", in_c_server, ONE_CORE, SIZE) as bare,
+          in_c("peer", "ask", socket_server, ONE_CORE, SIZE) as python,
+          in_c("peer", "ask", recv1_server, ONE_CORE, SIZE) as recv1,
+          in_c("peer", "ask", serve_server, ONE_CORE, SIZE) as serve):
+        race([bare, python, recv1, serve], settings)
+        notes = {"C": micros(bare)}
+        yield Result("time of recv1+reply / server in C", ONE_CORE.name, time_ratio(recv1, bare), "x", 1.3, notes=notes)
+        yield Result("time of serve(handler) / server in C", ONE_CORE.name, time_ratio(serve, bare), "x", 1.3)
+        yield Result("time of bare Python server / server in C", ONE_CORE.name, time_ratio(python, bare), "x", None)
+
+
+@row(4, "Typed ask: proto.AskClusterState against the same packets raw")
+def typed_ask(settings: Settings) -> Iterator[Result]:
+    need("neolink", "msgspec")
+    # what follows the id: how long it is in the request, and what it is in the answer, AnswerClusterState(RUNNING)
+    for wire, request, answer in (("M", "2", "cd802e91d40102"), ("N", "6", "802e0000000102")):
+        with (Server([program("peer"), "canned", wire, request, answer], ONE_CORE) as server,
+              in_python("link_ask_m", server, ONE_CORE, "raw", wire) as raw,
+              in_python("link_ask_m", server, ONE_CORE, "typed", wire) as typed):
+            race([raw, typed], settings)
+            yield Result(f"time of typed ask / raw ask, wire {wire}", ONE_CORE.name, time_ratio(typed, raw), "x", 1.35,
+                         notes={"typed": micros(typed), "raw": micros(raw)})
+
+
+@row(5, "ask_many, 64 in flight")
+def many(settings: Settings) -> Iterator[Result]:
+    need("neolink")
+    with (node(TWO_CORES) as server, in_c("core", "many", server, TWO_CORES, SIZE, "64", step=64) as core,
+          in_python("socket_window", server, TWO_CORES, SIZE, "64", step=64) as python,
+          in_python("link_many", server, TWO_CORES, SIZE, "64", step=64) as ours):
+        race([core, python, ours], settings)
+        yield Result("asks, of the client's CPU time", TWO_CORES.name, million_per_second(ours, by_cpu=True), "M/s", 2.0,
+                     at_least=True, notes={"wall": f"{million_per_second(ours)} M/s"})
+        yield Result("the same in C, of CPU time", TWO_CORES.name, million_per_second(core, by_cpu=True), "M/s", None,
+                     notes={"wall": f"{million_per_second(core)} M/s"})
+        yield Result("speed of ask_many / bare Python window", TWO_CORES.name, speed_ratio(ours, python), "x", None)
+
+
+@row(6, "64 threads that ask on one link")
+def threads(settings: Settings) -> Iterator[Result]:
+    need("neolink")
+    zmq = importlib.util.find_spec("zmq") is not None
+    with ExitStack() as stack:
+        server = stack.enter_context(node(TWO_CORES))
+        ours = stack.enter_context(in_python("link_threads", server, TWO_CORES, SIZE, "64", step=64))
+        bare = stack.enter_context(in_python("socket_threads", server, TWO_CORES, SIZE, "64", step=64))
+        field = [ours, bare]
+        if zmq:
+            echo = stack.enter_context(python_server("zmq_server", TWO_CORES))
+            field.append(stack.enter_context(in_python("zmq_threads", echo, TWO_CORES, SIZE, "64", step=64)))
+        race(field, settings)
+        yield Result("speed of one link / a bare socket per thread", TWO_CORES.name, speed_ratio(ours, bare), "x", 2.5,
+                     at_least=True, notes={"ours": micros(ours), "bare": micros(bare)})
+        if zmq:
+            yield Result("speed of one link / pyzmq, REQ per thread", TWO_CORES.name, speed_ratio(ours, field[2]), "x", 4.0,
+                         at_least=True, notes={"pyzmq": micros(field[2])})
+
+
+@row(7, "Notifications")
+def notes(settings: Settings) -> Iterator[Result]:
+    need("neolink")
+    with (node(TWO_CORES) as server, in_c("peer", "notes", server, TWO_CORES, SIZE) as bare,
+          in_c("core", "notes", server, TWO_CORES, SIZE) as core,
+          in_c("core", "notes_many", server, TWO_CORES, SIZE, "1000", step=1000) as core_many,
+          in_python("link_notes", server, TWO_CORES, SIZE) as ours,
+          in_python("link_notes_many", server, TWO_CORES, SIZE, "1000", step=1000) as ours_many):
+        race([bare, core, core_many, ours, ours_many], settings)
+        yield Result("link.notify in a loop", TWO_CORES.name, million_per_second(ours), "M/s", 1.5, at_least=True,
+                     notes={"of CPU time": f"{million_per_second(ours, by_cpu=True)} M/s"})
+        yield Result("link.notify_many, 1000 packets at a time", TWO_CORES.name, million_per_second(ours_many), "M/s", 10.0,
+                     at_least=True, notes={"of CPU time": f"{million_per_second(ours_many, by_cpu=True)} M/s"})
+        yield Result("nl_link_notify in C", TWO_CORES.name, million_per_second(core), "M/s", None)
+        yield Result("nl_link_notify_many in C", TWO_CORES.name, million_per_second(core_many), "M/s", None)
+        yield Result("a write per packet in C", TWO_CORES.name, million_per_second(bare), "M/s", None)
+
+
+@row(8, "Bulk: payloads of 1 MiB")
+def bulk(settings: Settings) -> Iterator[Result]:
+    need("neolink")
+    for place in PLACES:
+        with (node(place) as server, in_c("peer", "bulk", server, place) as bare, in_c("core", "bulk", server, place) as core,
+              in_python("link_notes", server, place, str(1 << 20)) as python):
+            race([bare, core, python], settings)
+            gib = {"C": f"{million_per_second(bare).median * 1e6 / 1024:.2f} GiB/s"}
+            yield Result("speed of nl_link_notify / C sendmsg", place.name, speed_ratio(core, bare), "x", 0.95, at_least=True,
+                         notes=gib)
+            yield Result("speed of link.notify / C sendmsg", place.name, speed_ratio(python, bare), "x", 0.95, at_least=True)
+        with (node(place) as server, in_c("peer", "take", server, place) as bare, in_c("core", "take", server, place) as core,
+              in_python("link_take", server, place) as python):
+            race([bare, core, python], settings)
+            gib = {"C": f"{million_per_second(bare).median * 1e6 / 1024:.2f} GiB/s"}
+            yield Result("speed of nl_conn_recv / C recv", place.name, speed_ratio(core, bare), "x", 0.95, at_least=True,
+                         notes=gib)
+            yield Result("speed of conn.recv / C recv", place.name, speed_ratio(python, bare), "x", 0.95, at_least=True)
+
+
+def state(what: str, count: int) -> dict[str, float]:
+    """What state.c finds."""
+    done = subprocess.run([program("state"), what, str(count)], check=True, text=True, stdout=subprocess.PIPE, timeout=120)
+    return {name: float(number) for name, number in (line.split() for line in done.stdout.splitlines())}
+
+
+def single(value: float) -> Spread:
+    """A value without a spread."""
+    return Spread(value, value, value)
+
+
+@row(9, "Memory of what is idle, and the table of Conns")
+def memory(settings: Settings) -> Iterator[Result]:
+    scale = 10 if settings.short else 1
+    links, conns = state("links", 10_000 // scale), state("conns", 1_000_000 // scale)
+    yield Result("idle link", "", single(links["bytes_per_link"]), "B", 4096, notes={"links": f"{links['links']:.0f}"})
+    yield Result("idle Conn", "", single(conns["bytes_per_conn"]), "B", 256, notes={"Conns": f"{conns['conns']:.0f}"})
+    few, crowded = conns["ns_per_conn_beside_few"], conns["ns_per_conn_beside_many"]
+    yield Result("make and end a Conn beside them / beside none", "", single(crowded / few), "x", None,
+                 notes={"beside": f"{crowded:.0f} ns", "none": f"{few:.0f} ns"})
+    with (node(ONE_CORE) as server, in_c("core", "ask", server, ONE_CORE, SIZE) as alone,
+          in_c("core", "crowd", server, ONE_CORE, SIZE, str(1_000_000 // scale)) as crowd):
+        race([alone, crowd], settings)
+        yield Result("time of an ask beside them / beside none", ONE_CORE.name, time_ratio(crowd, alone), "x", 1.1)
+
+
+@row(10, "Idle links sleep, and end cheaply")
+def idle(settings: Settings) -> Iterator[Result]:
+    asleep, ended = state("idle", 1000), state("ends", 2000)
+    yield Result("wake-ups in a second, 1,000 idle links", "", single(asleep["wakeups"]), "", 0)
+    if ended["closed"] != ended["links"]:
+        raise RuntimeError(f"only {ended['closed']:.0f} of {ended['links']:.0f} links noticed the end of their peer")
+    yield Result("CPU time until 2,000 ended links are closed", "", single(ended["cpu_seconds"]), "s", 0.2)
+
+
+@row(11, "Round trip beside a thread that computes: what it adds")
+def beside_busy(settings: Settings) -> Iterator[Result]:
+    need("neolink")
+    place = TWO_CORES
+    with (node(place) as server, in_python("socket_ask", server, place, SIZE) as bare,
+          in_python("link_ask", server, place, SIZE) as ours,
+          in_python("busy", server, place, "socket_ask", SIZE) as bare_busy,
+          in_python("busy", server, place, "link_ask", SIZE) as ours_busy):
+        race([bare, ours, bare_busy, ours_busy], settings)
+        added = [[with_busy - alone for with_busy, alone in zip(a.wall_ns, b.wall_ns, strict=True)]
+                 for a, b in ((ours_busy, ours), (bare_busy, bare))]
+        yield Result("added to link.ask / added to bare socket", place.name,
+                     Spread.of([a / b for a, b in zip(*added, strict=True)]), "x", 0.3,
+                     notes={"ours": f"{micros(ours)} -> {micros(ours_busy)}", "bare": f"{micros(bare)} -> {micros(bare_busy)}"})
+
+
+@row(12, "Import time")
+def import_time(settings: Settings) -> Iterator[Result]:
+    need("neolink")
+    measure = "import time; t = time.perf_counter_ns(); import {}; print(time.perf_counter_ns() - t)"
+    times: dict[str, list[int]] = {"socket, struct": [], "neolink": []}
+    for _ in range(settings.rounds):
+        for modules, record in times.items():
+            done = subprocess.run([sys.executable, "-c", measure.format(modules)], cwd=HERE, check=True, text=True,
+                                  stdout=subprocess.PIPE)
+            record.append(int(done.stdout))
+    ours, bare = times["neolink"], times["socket, struct"]
+    yield Result("import neolink / import socket, struct", "", Spread.of([a / b for a, b in zip(ours, bare, strict=True)]),
+                 "x", 1.5, notes={"ours": f"{statistics.median(ours) / 1e6:.1f} ms", "bare": f"{statistics.median(bare) / 1e6:.1f} ms"})
