@@ -473,9 +473,7 @@ static int close_wait_locked(nl_link *link, int64_t deadline_ns)
 
     nl_waiter_init(&w);
     nl_list_push(&link->close_waiters, &w.on);
-    pthread_mutex_unlock(&link->mu);
-    r = deadline_ns == NL_NOW ? ETIMEDOUT : sys_futex_wait(&w.word, 0, deadline_ns);
-    pthread_mutex_lock(&link->mu);
+    r = nl_waiter_sleep_locked(link, &w, deadline_ns);
     nl_list_del(&w.on);
     return w.ready ? 0 : r;
 }

@@ -45,6 +45,7 @@ typedef struct nl_waiter {
     nl_list     on;             /* [mu] in the list of what it waits for, until woken */
     bool        ready;          /* [mu] woken for its own sake */
     bool        leader;         /* [mu] holds, or was handed, the read token */
+    bool        asleep;         /* [mu] on the futex; a leader is not, and costs its waker no system call */
     int         wake_fd;        /* [mu] >= 0: it sleeps in poll and this wakes it */
     atomic_uint word;           /* futex: 1 when posted */
 } nl_waiter;
@@ -179,6 +180,8 @@ void   nl_fault_set(nl_fault *f, nl_err code, int sys_errno, const char *format,
 /* ---- rx.c */
 
 void   nl_waiter_init(nl_waiter *w);
+/* Sleeps on the futex until posted. 0, EINTR, ETIMEDOUT (at once for NL_NOW). mu dropped meanwhile. */
+int    nl_waiter_sleep_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns);
 void   nl_waiter_wake_locked(nl_link *link, nl_waiter *w);          /* ready; off its list; posted */
 void   nl_waiters_wake_locked(nl_link *link, nl_list *on);          /* all of a list of nl_waiter.on */
 /* Sleeps, or reads the socket for all, until `w` is ready. Its `on` is linked where its waker looks. NL_OK ready;

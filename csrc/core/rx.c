@@ -35,7 +35,7 @@ void nl_waiter_init(nl_waiter *w)
 {
     nl_list_init(&w->all);
     nl_list_init(&w->on);
-    w->ready = w->leader = false;
+    w->ready = w->leader = w->asleep = false;
     w->wake_fd = -1;
     atomic_init(&w->word, 0);
 }
@@ -46,8 +46,23 @@ static void waiter_post_locked(nl_waiter *w)
     atomic_store_explicit(&w->word, 1, memory_order_release);
     if (w->wake_fd >= 0)
         eventfd_write(w->wake_fd, 1);
-    else
+    else if (w->asleep)
         sys_futex_wake(&w->word, 1);
+}
+
+int nl_waiter_sleep_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
+{
+    int r;
+
+    if (deadline_ns == NL_NOW)
+        return ETIMEDOUT;
+    w->asleep = true;
+    pthread_mutex_unlock(&link->mu);
+    r = sys_futex_wait(&w->word, 0, deadline_ns);
+    pthread_mutex_lock(&link->mu);
+    w->asleep = false;
+    atomic_store_explicit(&w->word, 0, memory_order_relaxed);
+    return r;
 }
 
 void nl_waiter_wake_locked(nl_link *link, nl_waiter *w)
@@ -466,13 +481,7 @@ nl_err nl_rx_wait_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
             else if (n == -EAGAIN && deadline_ns != NL_FOREVER && sys_now_ns() >= deadline_ns)
                 e = NL_ETIMEOUT;
         } else {
-            int r = ETIMEDOUT;
-            if (deadline_ns != NL_NOW) {
-                pthread_mutex_unlock(&link->mu);
-                r = sys_futex_wait(&w->word, 0, deadline_ns);
-                pthread_mutex_lock(&link->mu);
-            }
-            atomic_store_explicit(&w->word, 0, memory_order_relaxed);
+            int r = nl_waiter_sleep_locked(link, w, deadline_ns);
             if (r == EINTR)
                 e = NL_EINTR;
             else if (r && !w->leader)

@@ -260,16 +260,14 @@ nl_err nl_tx_room_locked(nl_link *link, nl_conn *conn, size_t total, int64_t dea
 
     while (e == NL_OK && tx->bytes && (total > link->limits.link_tx_bytes || tx->bytes > link->limits.link_tx_bytes - total)) {
         nl_waiter w;
-        int r = ETIMEDOUT;
+        int r;
 
         if (deadline_ns == NL_NOW)
             return NL_ETIMEOUT;
         nl_waiter_init(&w);
         nl_list_push(&tx->waiters, &w.on);
         link->stats.waiters++;
-        pthread_mutex_unlock(&link->mu);
-        r = sys_futex_wait(&w.word, 0, deadline_ns);
-        pthread_mutex_lock(&link->mu);
+        r = nl_waiter_sleep_locked(link, &w, deadline_ns);
         link->stats.waiters--;
         nl_list_del(&w.on);
         e = send_error_locked(link, conn);
