@@ -172,6 +172,8 @@ void nl_conn_drop_inbox_locked(nl_conn *conn, bool answer)
         else if (answer)
             link->stats.ignored_packets++;
         nl_packet_free(&p->pub);
+        if (answer)
+            nl_tx_relieve_locked(link);
     }
     nl_rx_unpause_locked(link);
     if (answer)
@@ -389,6 +391,7 @@ void nl_link_close_accept(nl_link *link)
             link->stats.refused_conns++;
         }
         nl_conn_unref_locked(conn);
+        nl_tx_relieve_locked(link);
     }
     nl_tx_kick_locked(link);
     nl_waiters_wake_locked(link, &link->acceptors);

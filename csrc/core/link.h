@@ -111,7 +111,7 @@ typedef struct nl_tx {
     nl_tx_holder holder;        /* [mu] */
     nl_block    *first, **last; /* [mu] queue; the bytes of `first` are read by the holder without mu, never changed */
     size_t       bytes;         /* [mu] taken from senders, not yet by the kernel */
-    size_t       ctl_bytes;     /* [mu] of them, the core's own replies; reset when the queue is empty */
+    size_t       ctl_bytes;     /* [mu] of them, the core's own replies, at the most */
     nl_list      waiters;       /* [mu] senders that wait for room */
 } nl_tx;
 
@@ -206,6 +206,7 @@ nl_err nl_tx_room_locked(nl_link *link, nl_conn *conn, size_t total, int64_t dea
 nl_err nl_tx_queue_locked(nl_link *link, uint32_t id, uint16_t code, const void *payload, size_t len);
 void   nl_tx_kick_locked(nl_link *link);                /* see that the queue is being written; may drop mu meanwhile */
 void   nl_tx_reply_locked(nl_link *link, uint32_t id, const char *text);        /* queue a "refused" or "closed" */
+void   nl_tx_relieve_locked(nl_link *link);             /* kick, when many replies wait; may drop mu meanwhile */
 void   nl_tx_event(nl_link *link);                      /* poller: there is room. mu not held */
 void   nl_tx_drop_locked(nl_link *link);                /* the queue will never leave */
 /* For close, which holds both tokens and not mu: writes what the socket takes. 0 all gone, EAGAIN, or an errno. */

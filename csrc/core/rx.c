@@ -390,6 +390,7 @@ static void rx_route_locked(nl_link *link, rx_batch *batch)
             p->next = NULL;
             nl_route_locked(link, p);
         }
+        nl_tx_relieve_locked(link);
         if (batch->err != NL_OK) {
             rx->more = false;
             nl_link_fail_locked(link, &batch->why);

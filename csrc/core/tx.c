@@ -117,6 +117,8 @@ static void queue_consume(nl_tx *tx, size_t n)
     nl_block *b;
 
     tx->bytes -= n;
+    if (tx->ctl_bytes > tx->bytes)
+        tx->ctl_bytes = tx->bytes;
     while ((b = tx->first) && n >= b->len - b->off) {
         n -= b->len - b->off;
         if (!(tx->first = b->next))
@@ -222,6 +224,13 @@ void nl_tx_kick_locked(nl_link *link)
         return;
     link->tx.holder = NL_TX_THREAD;
     tx_run_locked(link, 0);
+}
+
+/* Many replies are no flood as long as the peer reads them: whoever makes them in a loop writes in between. */
+void nl_tx_relieve_locked(nl_link *link)
+{
+    if (link->tx.ctl_bytes > NL_CTL_BYTES / 2)
+        nl_tx_kick_locked(link);
 }
 
 void nl_tx_event(nl_link *link)
