@@ -39,16 +39,16 @@ def dial(address: Address, *, timeout: float | None = DIAL_SECONDS, tls: _core.T
         try:
             endpoints = _address.resolve(target)
         except OSError as error:
-            failures.append((str(target), error))
+            failures.append((str(target), error.with_traceback(None)))
             continue
         for nth, endpoint in enumerate(endpoints):
             to_try = len(endpoints) - nth + len(targets) - place - 1
-            dialer = _core.Dialer(endpoint, tls=tls, wire=wire, version=version, routing=routing, accept=accept,
-                                  keepalive=keepalive, limits=limits)
             try:
-                return dialer.wait(_share(deadline.left(), to_try))
+                return _core.Dialer(endpoint, tls=tls, wire=wire, version=version, routing=routing, accept=accept,
+                                    keepalive=keepalive, limits=limits).wait(_share(deadline.left(), to_try))
             except (errors.Timeout, errors.HandshakeError, OSError) as error:
-                failures.append((_address.text(endpoint), error))
+                # without its traceback, which would refer to this frame, and this frame to it
+                failures.append((_address.text(endpoint), error.with_traceback(None)))
     raise _failure(address, failures, deadline)
 
 
