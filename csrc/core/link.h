@@ -1,4 +1,5 @@
-/* The inside of a link: what link.c, conn.c, ask.c, route.c, rx.c and tx.c share. Nobody else includes this.
+/* The inside of a link: what link.c, conn.c, ask.c, route.c, rx.c and tx.c share. Openings include it for the making of a
+ * link and the setting of faults only.
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *

@@ -319,7 +319,8 @@ static void iov_skip(struct iovec iov[2], size_t n)
 {
     for (int i = 0; i < 2; i++) {
         size_t k = n < iov[i].iov_len ? n : iov[i].iov_len;
-        iov[i].iov_base = (uint8_t *)iov[i].iov_base + k;
+        if (k)                  /* an empty payload may be NULL, to which nothing can be added */
+            iov[i].iov_base = (uint8_t *)iov[i].iov_base + k;
         iov[i].iov_len -= k;
         n -= k;
     }
