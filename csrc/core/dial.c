@@ -262,8 +262,8 @@ static nl_err cancelled(nl_dialer *d, nl_fault *why)
 
 nl_err nl_dialer_wait(nl_dialer *d, int64_t deadline_ns, nl_link **out, nl_fault *why, nl_hs_report *report)
 {
-    nl_fault no_why;
-    nl_hs_report no_report;
+    nl_fault no_why = { 0 };
+    nl_hs_report no_report = { 0 };
     why = why ? why : &no_why;
     report = report ? report : &no_report;
     *out = NULL;

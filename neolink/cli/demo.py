@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 def on_loopback(args: argparse.Namespace) -> int:
     """Both ends here."""
     tls = neolink.TLS(*args.tls) if args.tls else None
-    wire = "M" if args.wire == "auto" else args.wire
+    wire: neolink.WireName = "M" if args.wire == "auto" else args.wire
     with neolink.listen("127.0.0.1:0", wire=wire, version=args.protocol, tls=tls) as listener:
         say("listening", _peer.address_text(listener.address))
         args.address = listener.address
