@@ -75,6 +75,31 @@ def link_ask_m(port: str, kind: str, wire: str) -> Operations:
     return typed if kind == "typed" else raw
 
 
+def link_ctl(address: str) -> Operations:
+    """AskClusterState to a NEO admin."""
+    import neolink
+    from neolink import proto
+    link = neolink.dial(address)
+
+    def run(n: int) -> None:
+        for _ in range(n):
+            link.ask(proto.AskClusterState())
+    return run
+
+
+def neoctl_ask(address: str) -> Operations:
+    """The same with NEO/py's own class. Runs in NEO/py's interpreter."""
+    from neo.neoctl.neoctl import NeoCTL    # type: ignore[import-not-found]
+    host, port = address.rsplit(":", 1)
+    ctl = NeoCTL((host.encode(), int(port)))
+    ctl.getClusterState()
+
+    def run(n: int) -> None:
+        for _ in range(n):
+            ctl.getClusterState()
+    return run
+
+
 # ---- many at once
 
 
@@ -313,7 +338,7 @@ def zmq_server() -> None:
 
 CONTENDERS: dict[str, Callable[..., Operations]] = {
     function.__name__: function
-    for function in (socket_ask, link_ask, link_ask_m, socket_window, link_many, socket_threads, link_threads, zmq_threads,
+    for function in (socket_ask, link_ask, link_ask_m, link_ctl, neoctl_ask, socket_window, link_many, socket_threads, link_threads, zmq_threads,
                      zmq_ask, link_notes, link_notes_many, link_take, busy)
 }
 SERVERS: dict[str, Callable[[], None]] = {

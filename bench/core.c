@@ -10,7 +10,8 @@
  *   core take PORT                 packets of 1 MiB from one Conn
  *   core crowd PORT SIZE CONNS     as ask, with so many idle Conns open on the link
  *
- * With BENCH_STATS set the link's counters go to the standard error at the end.
+ * With BENCH_TLS set to a folder that has ca.pem, node.pem and node.key, the link is one with TLS. With BENCH_STATS set
+ * the link's counters go to the standard error at the end.
  */
 #include "bench.h"
 #include "neolink.h"
@@ -21,15 +22,15 @@ static uint8_t *space;
 static nl_out *outs;
 static nl_packet **answers;
 
+static nl_fault why;
+
 static void must(nl_err e, const char *what)
 {
-    nl_fault f = { .text = "no fault" };
-
     if (e == NL_OK)
         return;
     if (link_)
-        nl_link_fault(link_, &f);
-    fprintf(stderr, "%s: %s: %s\n", what, nl_err_name(e), f.text);
+        nl_link_fault(link_, &why);
+    fprintf(stderr, "%s: %s: %s\n", what, nl_err_name(e), why.text);
     exit(1);
 }
 
@@ -116,6 +117,18 @@ static void open_crowd(size_t n)
     }
 }
 
+static nl_tls_ctx *tls_files(const char *folder)
+{
+    char ca[256], cert[256], key[256];
+    nl_tls_ctx *tls;
+
+    snprintf(ca, sizeof ca, "%s/ca.pem", folder);
+    snprintf(cert, sizeof cert, "%s/node.pem", folder);
+    snprintf(key, sizeof key, "%s/node.key", folder);
+    must(nl_tls_ctx_new(ca, cert, key, NULL, NULL, &tls, &why), "nl_tls_ctx_new");
+    return tls;
+}
+
 static void print_stats(void)
 {
     nl_stats s;
@@ -134,7 +147,6 @@ int main(int argc, char **argv)
         { "take", take }, { "crowd", ask },
     };
     nl_link_config config;
-    nl_fault why;
     size_t kind = 0;
 
     while (argc > 2 && kind < sizeof kinds / sizeof *kinds && strcmp(kinds[kind].name, argv[1]))
@@ -148,6 +160,8 @@ int main(int argc, char **argv)
     answers = calloc(batch, sizeof *answers);
     nl_link_config_default(&config);
     config.limits.conns = NL_UNLIMITED;
+    if (getenv("BENCH_TLS"))
+        config.tls = tls_files(getenv("BENCH_TLS"));
     must(nl_link_new(connect_to(argv[2]), &config, NL_FOREVER, &link_, &why), "nl_link_new");
     if (!strcmp(argv[1], "crowd"))
         open_crowd(batch);
@@ -156,6 +170,7 @@ int main(int argc, char **argv)
         print_stats();
     nl_link_abort(link_);
     nl_link_rele(link_);
+    nl_tls_ctx_rele(config.tls);
     nl_shutdown();
     return 0;
 }

@@ -25,12 +25,13 @@ class Place:
 
     name: str
     client: frozenset[int]      # what the contenders may use while they set up
-    pin: int                    # what their main thread is pinned to afterwards
+    pin: int | None             # what their main thread is pinned to afterwards
     server: frozenset[int]
 
 
 ONE_CORE = Place("one core", frozenset(CPUS[:1]), CPUS[0], frozenset(CPUS[:1]))
 TWO_CORES = Place("two cores", frozenset(CPUS), CPUS[0], frozenset(CPUS[1:2] or CPUS[:1]))
+ANYWHERE = Place("anywhere", frozenset(CPUS), None, frozenset(CPUS))
 PLACES = [ONE_CORE, TWO_CORES] if len(CPUS) > 1 else [ONE_CORE]
 
 
@@ -89,8 +90,9 @@ class Server(Process):
 class Contender(Process):
     """One side of a race. `step`: operations come in multiples of it."""
 
-    def __init__(self, name: str, command: Sequence[str], place: Place, step: int = 1) -> None:
-        super().__init__(command, place.client, BENCH_CPU=str(place.pin))
+    def __init__(self, name: str, command: Sequence[str], place: Place, step: int = 1,
+                 **environment: str) -> None:
+        super().__init__(command, place.client, **environment, BENCH_CPU="" if place.pin is None else str(place.pin))
         self.name, self.step = name, step
         self.operations = step
         self.wall_ns: list[float] = []      # per operation, one per round
@@ -138,7 +140,11 @@ class Spread:
         return cls(median, low, high)
 
     def __str__(self) -> str:
-        return f"{self.median:.3g} [{self.low:.3g} {self.high:.3g}]"
+        def text(value: float) -> str:
+            return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+        if self.low == self.high:
+            return text(self.median)
+        return f"{text(self.median)} [{text(self.low)} {text(self.high)}]"
 
 
 @dataclass

@@ -2,16 +2,22 @@
 """The rows of the requirement table: what each compares, and its goal. README.rst says what limits them."""
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
 
-from programs import HERE, program
+from programs import HERE, folder, have_openssl, program
 from race import (
+    ANYWHERE,
     ONE_CORE,
     PLACES,
     TWO_CORES,
@@ -67,9 +73,10 @@ def node(place: Place) -> Server:
     return Server([program("peer"), "node"], place)
 
 
-def in_c(source: str, what: str, server: Server, place: Place, *arguments: str, step: int = 1) -> Contender:
+def in_c(source: str, what: str, server: Server, place: Place, *arguments: str, step: int = 1,
+         **environment: str) -> Contender:
     """A contender of peer.c or core.c."""
-    return Contender(f"{source} {what}", [program(source), what, server.port, *arguments], place, step)
+    return Contender(f"{source} {what}", [program(source), what, server.port, *arguments], place, step, **environment)
 
 
 def in_python(what: str, server: Server, place: Place, *arguments: str, step: int = 1) -> Contender:
@@ -140,12 +147,15 @@ def many(settings: Settings) -> Iterator[Result]:
     need("neolink")
     with (node(TWO_CORES) as server, in_c("core", "many", server, TWO_CORES, SIZE, "64", step=64) as core,
           in_python("socket_window", server, TWO_CORES, SIZE, "64", step=64) as python,
-          in_python("link_many", server, TWO_CORES, SIZE, "64", step=64) as ours):
-        race([core, python, ours], settings)
+          in_python("link_many", server, TWO_CORES, SIZE, "64", step=64) as ours,
+          in_python("link_many", server, TWO_CORES, SIZE, "6400", step=6400) as longer):
+        race([core, python, ours, longer], settings)
         yield Result("asks, of the client's CPU time", TWO_CORES.name, million_per_second(ours, by_cpu=True), "M/s", 2.0,
                      at_least=True, notes={"wall": f"{million_per_second(ours)} M/s"})
         yield Result("the same in C, of CPU time", TWO_CORES.name, million_per_second(core, by_cpu=True), "M/s", None,
                      notes={"wall": f"{million_per_second(core)} M/s"})
+        yield Result("6400 at a time, of CPU time", TWO_CORES.name, million_per_second(longer, by_cpu=True), "M/s", None,
+                     notes={"wall": f"{million_per_second(longer)} M/s"})
         yield Result("speed of ask_many / bare Python window", TWO_CORES.name, speed_ratio(ours, python), "x", None)
 
 
@@ -153,20 +163,21 @@ def many(settings: Settings) -> Iterator[Result]:
 def threads(settings: Settings) -> Iterator[Result]:
     need("neolink")
     zmq = importlib.util.find_spec("zmq") is not None
-    with ExitStack() as stack:
-        server = stack.enter_context(node(TWO_CORES))
-        ours = stack.enter_context(in_python("link_threads", server, TWO_CORES, SIZE, "64", step=64))
-        bare = stack.enter_context(in_python("socket_threads", server, TWO_CORES, SIZE, "64", step=64))
-        field = [ours, bare]
-        if zmq:
-            echo = stack.enter_context(python_server("zmq_server", TWO_CORES))
-            field.append(stack.enter_context(in_python("zmq_threads", echo, TWO_CORES, SIZE, "64", step=64)))
-        race(field, settings)
-        yield Result("speed of one link / a bare socket per thread", TWO_CORES.name, speed_ratio(ours, bare), "x", 2.5,
-                     at_least=True, notes={"ours": micros(ours), "bare": micros(bare)})
-        if zmq:
-            yield Result("speed of one link / pyzmq, REQ per thread", TWO_CORES.name, speed_ratio(ours, field[2]), "x", 4.0,
-                         at_least=True, notes={"pyzmq": micros(field[2])})
+    for place in (ONE_CORE, ANYWHERE):
+        with ExitStack() as stack:
+            server = stack.enter_context(node(place))
+            ours = stack.enter_context(in_python("link_threads", server, place, SIZE, "64", step=64))
+            bare = stack.enter_context(in_python("socket_threads", server, place, SIZE, "64", step=64))
+            field = [ours, bare]
+            if zmq:
+                echo = stack.enter_context(python_server("zmq_server", place))
+                field.append(stack.enter_context(in_python("zmq_threads", echo, place, SIZE, "64", step=64)))
+            race(field, settings)
+            yield Result("speed of one link / a bare socket per thread", place.name, speed_ratio(ours, bare), "x", 2.5,
+                         at_least=True, notes={"ours": micros(ours), "bare": micros(bare)})
+            if zmq:
+                yield Result("speed of one link / pyzmq, REQ per thread", place.name, speed_ratio(ours, field[2]), "x", 4.0,
+                             at_least=True, notes={"pyzmq": micros(field[2])})
 
 
 @row(7, "Notifications")
@@ -271,3 +282,64 @@ def import_time(settings: Settings) -> Iterator[Result]:
     ours, bare = times["neolink"], times["socket, struct"]
     yield Result("import neolink / import socket, struct", "", Spread.of([a / b for a, b in zip(ours, bare, strict=True)]),
                  "x", 1.5, notes={"ours": f"{statistics.median(ours) / 1e6:.1f} ms", "bare": f"{statistics.median(bare) / 1e6:.1f} ms"})
+
+
+def certificates() -> list[str]:
+    """The paths of a CA, and of a certificate and a key that both ends use; made by the openssl command."""
+    ca, ca_key, cert, key, request = (str(folder() / name) for name in ("ca.pem", "ca.key", "node.pem", "node.key", "node.csr"))
+    new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    for command in (["req", "-x509", *new_key, "-keyout", ca_key, "-out", ca, "-days", "2", "-subj", "/CN=bench CA",
+                     "-addext", "keyUsage=critical,keyCertSign,cRLSign"],
+                    ["req", *new_key, "-keyout", key, "-out", request, "-subj", "/CN=bench node"],
+                    ["x509", "-req", "-in", request, "-CA", ca, "-CAkey", ca_key, "-CAcreateserial", "-out", cert,
+                     "-days", "2"]):
+        subprocess.run(["openssl", *command], check=True, capture_output=True)
+    return [ca, cert, key]
+
+
+@row(13, "TLS, against bare OpenSSL in C")
+def tls(settings: Settings) -> Iterator[Result]:
+    if not have_openssl() or not shutil.which("openssl"):
+        raise Skipped("OpenSSL's headers or its command are not installed")
+    files = certificates()
+    peer = program("tlspeer")
+    for place in PLACES:
+        for what, arguments in (("ask", [SIZE]), ("bulk", [])):
+            with (Server([peer, "node", *files], place) as server,
+                  Contender(f"tlspeer {what}", [peer, what, *files, server.port, *arguments], place) as bare,
+                  in_c("core", what, server, place, *arguments, BENCH_TLS=str(folder())) as ours):
+                race([bare, ours], settings)
+                notes = {"ours": micros(ours), "OpenSSL": micros(bare)}
+                if what == "ask":
+                    yield Result("time of nl_ask / OpenSSL in C", place.name, time_ratio(ours, bare), "x", 1.15, notes=notes)
+                else:
+                    yield Result("speed of 1 MiB packets / OpenSSL in C", place.name, speed_ratio(ours, bare), "x", 0.9,
+                                 at_least=True, notes=notes)
+
+
+def neopy_peers() -> ModuleType:
+    """tests/interop/peers.py, which knows how to find and start NEO/py."""
+    sys.path.insert(0, str(HERE.parent / "tests" / "interop"))
+    return importlib.import_module("peers")
+
+
+@row(14, "Live NEO/py admin: typed AskClusterState against NEO/py's NeoCTL")
+def live_admin(settings: Settings) -> Iterator[Result]:
+    need("neolink", "msgspec")
+    peers = neopy_peers()
+    if (software := peers.find_neopy("M")) is None:
+        raise Skipped("no NEO/py: set NEOLINK_NEOPY to a checkout and NEOLINK_NEOPY_PYTHON to an interpreter for it")
+    place = ANYWHERE
+    contend = str(HERE / "contend.py")
+    with tempfile.TemporaryDirectory() as directory:
+        cluster = peers.Cluster(software, Path(directory))
+        cluster.start()
+        try:
+            address = peers.join(cluster.admin)
+            with (Contender("NeoCTL", [software.python, contend, "neoctl_ask", address], place, **software.env()) as theirs,
+                  Contender("neolink", [sys.executable, contend, "link_ctl", address], place) as ours):
+                race([theirs, ours], settings)
+                yield Result("time of link.ask(message) / NeoCTL", place.name, time_ratio(ours, theirs), "x", 0.5,
+                             notes={"ours": micros(ours), "NeoCTL": micros(theirs)})
+        finally:
+            cluster.stop()
