@@ -55,4 +55,4 @@ __all__ = [
 
 NodeLink.__module__ = __name__      # where users find it, as the compiled types say of themselves
 _core._install(NodeLink, _typed)
-atexit.register(_core._end_process)
+atexit.register(_core._shutdown)

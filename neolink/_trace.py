@@ -15,7 +15,6 @@ from typing import Literal, NamedTuple, Self
 from neolink import _core, _serve
 
 RING_EVENTS = 4096
-_BATCH = 256
 
 
 class TraceEvent(NamedTuple):
@@ -49,23 +48,32 @@ class Trace:
         self._callback = callback
         self._events = events
         self._thread: threading.Thread | None = None
+        self._rest: list[_core._Event] = []
 
     def __enter__(self) -> Self:
         _core._trace_start(self._events)
+        self._rest = []
         self._thread = threading.Thread(target=self._read, name="neolink-trace", daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None,
                  traceback: TracebackType | None) -> None:
+        # Stopping drops what is still in the ring, so it is taken out before, for the thread to deliver at its end.
+        while events := _core._trace_read(False):
+            self._rest += events
         _core._trace_stop()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
     def _read(self) -> None:
-        while events := _core._trace_read(_BATCH):
-            for event in events:
-                try:
-                    self._callback(TraceEvent._make(event))
-                except BaseException as error:
-                    _serve.report(error)
+        while events := _core._trace_read(True):
+            self._deliver(events)
+        self._deliver(self._rest)
+
+    def _deliver(self, events: list[_core._Event]) -> None:
+        for event in events:
+            try:
+                self._callback(TraceEvent._make(event))
+            except BaseException as error:
+                _serve.report(error)

@@ -5,7 +5,7 @@
  *     have_tls: bool                                                       # built with OpenSSL
  *     def check_timeout(timeout) -> None: ...                              # ValueError, TypeError
  *     def _install(link_class, typed) -> None: ...                         # neolink/__init__.py, once
- *     def _end_process() -> None: ...                                      # neolink/__init__.py, atexit
+ *     def _shutdown() -> None: ...                                         # neolink/__init__.py, atexit
  *     def _trace_start(…), _trace_stop(), _trace_read(…)                   # py_trace.c
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
@@ -51,13 +51,12 @@ static PyObject *core_install(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(end_process_doc, "_end_process($module, /)\n--\n\n"
-                              "Abort every link, so that no thread is left waiting when the process ends.");
+PyDoc_STRVAR(shutdown_doc, "_shutdown($module, /)\n--\n\n"
+                           "End the core's background thread, for the end of the process. Threads that wait on a link go\n"
+                           "on waiting: the process ends them, and their users hear nothing of it.");
 
-static PyObject *core_end_process(PyObject *module, PyObject *Py_UNUSED(unused))
+static PyObject *core_shutdown(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
 {
-    for (nlpy_link *link = nlpy_state_of(module)->links; link; link = link->next)
-        nl_link_abort(link->link);
     if (PyInterpreterState_Get() == PyInterpreterState_Main()) {
         Py_BEGIN_ALLOW_THREADS
         nl_shutdown();
@@ -83,7 +82,7 @@ static PyObject *core_check_timeout(PyObject *Py_UNUSED(module), PyObject *timeo
 static PyMethodDef core_methods[] = {
     {"check_timeout", core_check_timeout, METH_O, check_timeout_doc},
     {"_install", core_install, METH_VARARGS, install_doc},
-    {"_end_process", core_end_process, METH_NOARGS, end_process_doc},
+    {"_shutdown", core_shutdown, METH_NOARGS, shutdown_doc},
     {"default_limits", nlpy_default_limits, METH_NOARGS, default_limits_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -37,7 +37,6 @@ typedef struct nlpy_state {
     PyObject     *exceptions[EXC_COUNT];
     PyObject     *typed[TYPED_COUNT];       /* NULL until installed */
     PyObject     *logger;                   /* logging.getLogger("neolink") */
-    nlpy_link    *links;                    /* every NodeLink that has a core link, for the end of the process */
 } nlpy_state;
 
 extern struct PyModuleDef nlpy_module_def;
@@ -49,7 +48,6 @@ struct nlpy_link {
     PyObject_HEAD
     nlpy_state *state;          /* borrowed: the type keeps the module */
     nl_link    *link;           /* owned; NULL until __init__ has succeeded, then never again */
-    nlpy_link  *next, **prevp;  /* in state->links */
     size_t      small;          /* payloads up to this are sent with the GIL held: py_wait.h */
     pid_t       pid;            /* who made it: a forked child neither warns nor aborts */
 };

@@ -46,7 +46,7 @@ bool nlpy_link_is_ready(nlpy_link *self)
 
 /* ---- life ------------------------------------------------------------------------------------------------------- */
 
-/* From here on the object has its core link, and is in the list of those to be ended with the process. */
+/* From here on the object has its core link. */
 static void link_fill(nlpy_link *self, nl_link *link, const nl_limits *limits)
 {
     const size_t head_max = 64;         /* more than any wire puts in front of a payload */
@@ -55,11 +55,6 @@ static void link_fill(nlpy_link *self, nl_link *link, const nl_limits *limits)
     self->link = link;
     self->small = budget < NLPY_SMALL ? budget : NLPY_SMALL;
     self->pid = getpid();
-    self->next = self->state->links;
-    self->prevp = &self->state->links;
-    if (self->next)
-        self->next->prevp = &self->next;
-    self->state->links = self;
 }
 
 PyObject *nlpy_link_wrap(nlpy_state *state, nl_link *link, const nl_limits *limits)
@@ -93,12 +88,7 @@ static void Link_dealloc(nlpy_link *self)
 
     if (PyObject_CallFinalizerFromDealloc((PyObject *)self) < 0)
         return;
-    if (self->link) {
-        *self->prevp = self->next;
-        if (self->next)
-            self->next->prevp = self->prevp;
-        nl_link_rele(self->link);
-    }
+    nl_link_rele(self->link);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -193,7 +183,8 @@ static PyObject *Link_close(nlpy_link *self, PyObject *const *args, Py_ssize_t n
     if (!self->link)
         Py_RETURN_NONE;
     NLPY_WAIT(err, nl_link_close(self->link, deadline));
-    if (err == NL_OK || err == NL_ETIMEOUT)         /* closed either way; within its budget is all that close promises */
+    /* With its time over it is closed all the same; in a forked child there is nothing to close. */
+    if (err == NL_OK || err == NL_ETIMEOUT || err == NL_EFORKED)
         Py_RETURN_NONE;
     nlpy_where where = here(self, "close");
     return nlpy_raise(&where, err);

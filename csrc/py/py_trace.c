@@ -1,6 +1,6 @@
 /* def _trace_start(events: int) -> None: ...
  * def _trace_stop() -> None: ...
- * def _trace_read(max: int) -> list[tuple[str, int, int, int, int, int, int]]: ...
+ * def _trace_read(wait: bool) -> list[tuple[str, int, int, int, int, int, int]]: ...
  *     The process-wide ring of events, for neolink.Trace: (kind, time_ns, link, conn_id, code, len, lost).
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
@@ -41,16 +41,17 @@ static PyObject *event_tuple(const nl_trace_event *event)
                          (unsigned long long)event->lost);
 }
 
-/* Blocks for at least one event; the empty list when the trace was stopped and everything is read. */
+/* With `wait` blocks for at least one event: the empty list says that the trace was stopped. */
 static PyObject *trace_read(PyObject *Py_UNUSED(module), PyObject *arg)
 {
     nl_trace_event events[READ_MAX];
-    size_t n = 0, max = PyLong_AsSize_t(arg);
+    int wait = PyObject_IsTrue(arg);
+    size_t n = 0;
     nl_err err;
 
-    if (PyErr_Occurred())
+    if (wait < 0)
         return NULL;
-    NLPY_WAIT(err, nl_trace_read(events, max < READ_MAX ? max : READ_MAX, NL_FOREVER, &n));
+    NLPY_WAIT(err, nl_trace_read(events, READ_MAX, wait ? NL_FOREVER : NL_NOW, &n));
     if (err == NL_EINTR)
         return NULL;
     PyObject *list = PyList_New(0);
@@ -66,6 +67,6 @@ static PyObject *trace_read(PyObject *Py_UNUSED(module), PyObject *arg)
 PyMethodDef nlpy_trace_methods[] = {
     {"_trace_start", trace_start, METH_O, "_trace_start($module, events, /)\n--\n\n"},
     {"_trace_stop", trace_stop, METH_NOARGS, "_trace_stop($module, /)\n--\n\n"},
-    {"_trace_read", trace_read, METH_O, "_trace_read($module, max, /)\n--\n\n"},
+    {"_trace_read", trace_read, METH_O, "_trace_read($module, wait, /)\n--\n\n"},
     {NULL, NULL, 0, NULL},
 };
