@@ -535,11 +535,22 @@ static nl_err flush(nl_link *link, int64_t deadline_ns)
     return NL_OK;       /* all gone, or nobody is left to take it */
 }
 
+/* Whether the peer's kernel has yet to take bytes of ours. Of a socket that was reset it never will. */
+static bool is_unsent(int fd)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof info;
+    int unsent = 0;
+
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0 || info.tcpi_state == TCP_CLOSE)
+        return false;
+    return ioctl(fd, SIOCOUTQ, &unsent) == 0 && unsent > 0;
+}
+
 /* Step 4. On a Unix socket the peer's buffer is where the bytes are already. */
 static void linger(nl_link *link, int64_t deadline_ns)
 {
     int64_t end = sys_now_ns() + LINGER_NS, nap = 50000;
-    int unsent = 0;
 
     shutdown(link->fd, SHUT_WR);
     discard_input(link);
@@ -547,7 +558,7 @@ static void linger(nl_link *link, int64_t deadline_ns)
         end = deadline_ns;
     if (link->local->sa_family == AF_UNIX)
         return;
-    while (ioctl(link->fd, SIOCOUTQ, &unsent) == 0 && unsent > 0 && sys_now_ns() < end && !told_to_abort(link)) {
+    while (is_unsent(link->fd) && sys_now_ns() < end && !told_to_abort(link)) {
         sys_poll(NULL, 0, slice(end, nap));
         nap = nap * 2 < SLICE_NS ? nap * 2 : SLICE_NS;
         discard_input(link);
