@@ -8,6 +8,7 @@ would throw away what was forgotten.
 
 A background thread of a test may be on its way out still, so each condition is polled, with a deadline.
 """
+import gc
 import os
 import threading
 import time
@@ -73,6 +74,7 @@ class Balance:
             at_rest(*self._links, patience=self._patience)
         finally:
             self._links.clear()             # a link that was not closed is a descriptor, which comes next
+        gc.collect()                        # exceptions that tests caught refer to frames, and those to everything
         _settle(lambda: len(open_files()) <= len(self._files), lambda: f"descriptors left: {self._new_files()}",
                 self._patience)
 
