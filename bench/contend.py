@@ -217,6 +217,46 @@ def zmq_ask(port: str, size: str) -> Operations:
     return run
 
 
+def nng_ask(port: str, size: str) -> Operations:
+    """One Req0 socket of nng, one request after the other."""
+    import pynng
+    sock, payload = pynng.Req0(dial=f"tcp://127.0.0.1:{port}"), bytes(int(size))
+
+    def run(n: int) -> None:
+        for _ in range(n):
+            sock.send(payload)
+            sock.recv()
+    return run
+
+
+def uvloop_ask(port: str, size: str) -> Operations:
+    """A bare asyncio protocol on uvloop's loop, which a coroutine waits for."""
+    import asyncio
+
+    import uvloop
+
+    class Peer(asyncio.Protocol):
+        def __init__(self) -> None:
+            self.data, self.answer = b"", loop.create_future()
+
+        def data_received(self, data: bytes) -> None:
+            self.data += data
+            if len(self.data) >= HEAD.size and len(self.data) >= HEAD.unpack_from(self.data)[2]:
+                self.answer.set_result(self.data)
+                self.data = b""
+
+    loop, payload = uvloop.new_event_loop(), bytes(int(size))
+    transport, peer = loop.run_until_complete(loop.create_connection(Peer, "127.0.0.1", int(port)))
+
+    async def asks(n: int) -> None:
+        for i in range(n):
+            peer.answer = loop.create_future()
+            transport.write(HEAD.pack(2 * i + 1, ASK, HEAD.size + len(payload)) + payload)
+            await peer.answer
+
+    return lambda n: loop.run_until_complete(asks(n))
+
+
 # ---- one way
 
 
@@ -336,13 +376,24 @@ def zmq_server() -> None:
     zmq.proxy(router, router)
 
 
+def nng_server() -> None:
+    """An echo by Rep0, in Python."""
+    import pynng
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    sock = pynng.Rep0(listen=f"tcp://127.0.0.1:{port}")
+    print(port, flush=True)
+    while True:
+        sock.send(sock.recv())
+
+
 CONTENDERS: dict[str, Callable[..., Operations]] = {
     function.__name__: function
     for function in (socket_ask, link_ask, link_ask_m, link_ctl, neoctl_ask, socket_window, link_many, socket_threads, link_threads, zmq_threads,
-                     zmq_ask, link_notes, link_notes_many, link_take, busy)
+                     zmq_ask, nng_ask, uvloop_ask, link_notes, link_notes_many, link_take, busy)
 }
 SERVERS: dict[str, Callable[[], None]] = {
-    function.__name__: function for function in (socket_server, recv1_server, serve_server, zmq_server)
+    function.__name__: function for function in (socket_server, recv1_server, serve_server, zmq_server, nng_server)
 }
 
 

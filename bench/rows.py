@@ -61,10 +61,15 @@ def row(number: int, title: str) -> Callable[[Callable[[Settings], Iterator[Resu
     return enter
 
 
+def installed(module: str) -> bool:
+    """Whether it can be imported."""
+    return importlib.util.find_spec(module) is not None
+
+
 def need(*modules: str) -> None:
     """Skip the row unless these can be imported."""
     for module in modules:
-        if importlib.util.find_spec(module) is None:
+        if not installed(module):
             raise Skipped(f"{module} is not installed")
 
 
@@ -104,13 +109,23 @@ def core_ask(settings: Settings) -> Iterator[Result]:
 def python_ask(settings: Settings) -> Iterator[Result]:
     need("neolink")
     for place, goal in zip(PLACES, (1.15, 0.80)):
-        with (node(place) as server, in_c("peer", "ask", server, place, SIZE) as bare,
-              in_python("socket_ask", server, place, SIZE) as python, in_python("link_ask", server, place, SIZE) as ours):
-            race([bare, python, ours], settings)
+        with ExitStack() as stack:
+            server = stack.enter_context(node(place))
+            bare = stack.enter_context(in_c("peer", "ask", server, place, SIZE))
+            python = stack.enter_context(in_python("socket_ask", server, place, SIZE))
+            ours = stack.enter_context(in_python("link_ask", server, place, SIZE))
+            others = [stack.enter_context(in_python(what, stack.enter_context(python_server(echo, place)) if echo else server,
+                                                    place, SIZE))
+                      for module, what, echo in (("zmq", "zmq_ask", "zmq_server"), ("pynng", "nng_ask", "nng_server"),
+                                                 ("uvloop", "uvloop_ask", "")) if installed(module)]
+            race([bare, python, ours, *others], settings)
             yield Result("time of link.ask / blocking C", place.name, time_ratio(ours, bare), "x", goal,
                          notes={"ours": micros(ours), "C": micros(bare)})
             yield Result("time of link.ask / bare Python socket", place.name, time_ratio(ours, python), "x",
                          None if place is ONE_CORE else 0.8, notes={"Python": micros(python)})
+            for other in others:
+                yield Result(f"time of link.ask / {other.name}", place.name, time_ratio(ours, other), "x", None,
+                             notes={"it": micros(other)})
 
 
 @row(3, "Python serving: recv1 and reply, serve; a bare C client")
@@ -162,7 +177,7 @@ def many(settings: Settings) -> Iterator[Result]:
 @row(6, "64 threads that ask on one link")
 def threads(settings: Settings) -> Iterator[Result]:
     need("neolink")
-    zmq = importlib.util.find_spec("zmq") is not None
+    zmq = installed("zmq")
     for place in (ONE_CORE, ANYWHERE):
         with ExitStack() as stack:
             server = stack.enter_context(node(place))
@@ -229,12 +244,40 @@ def single(value: float) -> Spread:
     return Spread(value, value, value)
 
 
+PYTHON_STATE = """
+import gc, os, socket, sys, neolink
+def resident():
+    gc.collect()
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGESIZE")
+pairs = [socket.socketpair() for _ in range(int(sys.argv[1]))]
+links = [neolink.NodeLink(a, "client") for a, b in pairs[:100]]
+before = resident()
+links += [neolink.NodeLink(a, "client") for a, b in pairs[100:]]
+print("bytes_per_link", (resident() - before) / (len(pairs) - 100))
+before = resident()
+conns = [links[0].new_conn() for _ in range(int(sys.argv[2]))]
+print("bytes_per_conn", (resident() - before) / len(conns))
+os._exit(0)
+"""
+
+
+def python_state(links: int, conns: int) -> dict[str, float]:
+    """Resident memory per idle link and Conn of a Python program, objects of Python included."""
+    done = subprocess.run([sys.executable, "-c", "import sys; sys.stdout.reconfigure(line_buffering=True)\n" + PYTHON_STATE,
+                           str(links), str(conns)], cwd=HERE, check=True, text=True, stdout=subprocess.PIPE)
+    return {name: float(number) for name, number in (line.split() for line in done.stdout.splitlines())}
+
+
 @row(9, "Memory of what is idle, and the table of Conns")
 def memory(settings: Settings) -> Iterator[Result]:
     scale = 10 if settings.short else 1
     links, conns = state("links", 10_000 // scale), state("conns", 1_000_000 // scale)
     yield Result("idle link", "", single(links["bytes_per_link"]), "B", 4096, notes={"links": f"{links['links']:.0f}"})
     yield Result("idle Conn", "", single(conns["bytes_per_conn"]), "B", 256, notes={"Conns": f"{conns['conns']:.0f}"})
+    if installed("neolink"):
+        python = python_state(400, 50_000 // scale)     # few links: the limit of open files is often 1024
+        yield Result("idle link of a Python program, resident", "", single(python["bytes_per_link"]), "B", 4096)
+        yield Result("idle Conn of a Python program, resident", "", single(python["bytes_per_conn"]), "B", 256)
     few, crowded = conns["ns_per_conn_beside_few"], conns["ns_per_conn_beside_many"]
     yield Result("make and end a Conn beside them / beside none", "", single(crowded / few), "x", None,
                  notes={"beside": f"{crowded:.0f} ns", "none": f"{few:.0f} ns"})
