@@ -1,9 +1,9 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
 """The one part of the build that pyproject.toml cannot say: how the C core and its bindings become neolink._core.
 
-TLS needs OpenSSL's headers. Whether they are there is found out by compiling a line that includes them; without them the
-core is built with NL_NO_TLS, and neolink.TLS says so when it is used. NEOLINK_CFLAGS and NEOLINK_LDFLAGS are appended to
-the flags, for sanitizers and the like.
+TLS needs OpenSSL's headers. Whether they are there is found out by compiling a line that includes them; without them
+the core is built with NL_NO_TLS, and neolink.TLS says so when it is used. NEOLINK_CFLAGS and NEOLINK_LDFLAGS are
+appended to the flags, for sanitizers and the like.
 """
 import glob
 import os

@@ -10,8 +10,8 @@
             conn.send(code, payload)
             packet = conn.recv(timeout=5)                    # .conn_id .code .payload
 
-A NodeLink is a socket to another node, on which many Conns are multiplexed. Every blocking call takes `timeout` in seconds:
-None waits for ever, 0 polls. Every method is safe from any thread.
+A NodeLink is a socket to another node, on which many Conns are multiplexed. Every blocking call takes `timeout` in
+seconds: None waits for ever, 0 polls. Every method is safe from any thread.
 """
 import atexit
 
@@ -47,10 +47,11 @@ from neolink.errors import (
 __version__ = "0.1.0"
 
 __all__ = [
-    "TLS", "Address", "Conn", "ConnClosed", "ConnClosedByPeer", "ConnError", "ConnRefused", "DecodeError", "DialError",
-    "EncodeError", "Error", "ForkedLink", "HandshakeError", "Limits", "LinkClosed", "LinkDown", "LinkError", "LinkStats",
-    "Listener", "NodeLink", "NotAccepting", "Packet", "ProtocolError", "RemoteError", "Request", "Role", "Timeout", "TooBig",
-    "TooManyConns", "Trace", "TraceEvent", "UnexpectedMessage", "WireName", "__version__", "dial", "listen", "pair",
+    "TLS", "Address", "Conn", "ConnClosed", "ConnClosedByPeer", "ConnError", "ConnRefused", "DecodeError",
+    "DialError", "EncodeError", "Error", "ForkedLink", "HandshakeError", "Limits", "LinkClosed", "LinkDown",
+    "LinkError", "LinkStats", "Listener", "NodeLink", "NotAccepting", "Packet", "ProtocolError", "RemoteError",
+    "Request", "Role", "Timeout", "TooBig", "TooManyConns", "Trace", "TraceEvent", "UnexpectedMessage",
+    "WireName", "__version__", "dial", "listen", "pair",
 ]
 
 NodeLink.__module__ = __name__      # where users find it, as the compiled types say of themselves

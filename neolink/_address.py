@@ -1,8 +1,9 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
 """Addresses as people write them, made into (family, socket address) pairs for the core.
 
-A string is "host:port", "[::1]:port" or "unix:/path"; several, apart by spaces or commas (NEO's notation for a cluster's
-masters), are tried in turn. A tuple is a socket address as the socket module has it: (host, port), or the four of IPv6.
+A string is "host:port", "[::1]:port" or "unix:/path"; several, apart by spaces or commas (NEO's notation for a
+cluster's masters), are tried in turn. A tuple is a socket address as the socket module has it: (host, port), or the
+four of IPv6.
 """
 from __future__ import annotations
 

@@ -28,9 +28,9 @@ def dial(address: Address, *, timeout: float | None = DIAL_SECONDS, tls: _core.T
          accept: AcceptMode = "queue", keepalive: KeepAlive = (60, 10, 3), limits: Limits = DEFAULT_LIMITS) -> NodeLink:
     """Connect to a node and shake hands.
 
-    `address` is "host:port", "[::1]:port", "unix:/path" or a socket address tuple; of several ("a:1 b:1" or "a:1,b:1")
-    the first that answers is taken. Raises Timeout when the time is over, HandshakeError when somebody was reached who is
-    no NEO node we can talk to, DialError when nobody was reached.
+    `address` is "host:port", "[::1]:port", "unix:/path" or a socket address tuple; of several ("a:1 b:1" or
+    "a:1,b:1") the first that answers is taken. Raises Timeout when the time is over, HandshakeError when somebody was
+    reached who is no NEO node we can talk to, DialError when nobody was reached.
     """
     deadline = Deadline(_checked(timeout))
     failures: list[tuple[str, Exception]] = []
@@ -67,7 +67,8 @@ def listen(address: Address, *, backlog: int = BACKLOG, tls: _core.TLS | None = 
     for endpoint in _address.resolve(targets[0], passive=True):
         try:
             return _core.Listener(endpoint, backlog=backlog, tls=tls, wire=wire, version=version, routing=routing,
-                                  accept=accept, keepalive=keepalive, handshake_timeout=handshake_timeout, limits=limits)
+                                  accept=accept, keepalive=keepalive, handshake_timeout=handshake_timeout,
+                                  limits=limits)
         except OSError as error:
             if failure is None:
                 failure = OSError(error.errno, f"cannot listen on {_address.text(endpoint)}: {error.strerror}")

@@ -41,7 +41,7 @@ class Limits(NamedTuple):
     accept_backlog: int | None = _default[5]
     """Conns opened by the peer that wait for accept()."""
     rx_policy: Literal["hold", "fail"] = _default[6]
-    """A Conn over conn_rx_bytes: "hold" lets its packets wait in the link's budget, "fail" fails that Conn with TooBig."""
+    """A Conn over conn_rx_bytes: its packets wait in the link's budget ("hold"), or it fails with TooBig ("fail")."""
     closed_seconds: float | None = _default[7]
     """How long the id of a closed Conn still answers "connection closed"."""
 

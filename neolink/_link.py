@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 class NodeLink(_core.NodeLink):
     """A link between two nodes, on which many Conns are multiplexed.
 
-    NodeLink(sock, role) takes over an established stream socket: TCP, Unix, or one end of socketpair(). A socket object is
-    detached, an int belongs to the link from then on, unless the constructor raises. dial(), listen() and pair() are the
-    usual ways to get a link. `timeout` is for the handshake of TLS only.
+    NodeLink(sock, role) takes over an established stream socket: TCP, Unix, or one end of socketpair(). A socket
+    object is detached, an int belongs to the link from then on, unless the constructor raises. dial(), listen() and
+    pair() are the usual ways to get a link. `timeout` is for the handshake of TLS only.
 
     A context manager; iterating it accepts Conns until the link closes or close_accept() is called.
     """
@@ -35,8 +35,8 @@ class NodeLink(_core.NodeLink):
         fd = sock if isinstance(sock, int) else sock.fileno()
         if fd < 0:
             raise ValueError("sock is closed")
-        super().__init__(fd, Role(role).value, wire=wire, routing=routing, accept=accept, tls=tls, limits=limits, raw=raw,
-                         timeout=timeout, first_id=_first_id)
+        super().__init__(fd, Role(role).value, wire=wire, routing=routing, accept=accept, tls=tls, limits=limits,
+                         raw=raw, timeout=timeout, first_id=_first_id)
         if isinstance(sock, socket.socket):
             sock.detach()
 
@@ -48,10 +48,10 @@ class NodeLink(_core.NodeLink):
     def handle_new_conn(self, handler: Callable[[Conn], object] | None, *, workers: int | None = None) -> None:
         """Serve each Conn the peer opens by handler(conn) on a thread of a growing pool.
 
-        There are at most `workers` threads (None: 256). Conns that wait for accept() are served too. The handler can be
-        changed while traffic runs, or removed (None): when that returns, later Conns wait for accept() again. The Conn is
-        closed when the handler returns. What it raises goes to threading.excepthook, except LinkError and ConnError of its
-        own link or Conn, which end it silently.
+        There are at most `workers` threads (None: 256). Conns that wait for accept() are served too. The handler can
+        be changed while traffic runs, or removed (None): when that returns, later Conns wait for accept() again. The
+        Conn is closed when the handler returns. What it raises goes to threading.excepthook, except LinkError and
+        ConnError of its own link or Conn, which end it silently.
         """
         limit = check_workers(_serve.WORKERS_MAX if workers is None else workers)
         if handler is not None and not callable(handler):
@@ -67,9 +67,10 @@ class NodeLink(_core.NodeLink):
     def serve(self, handler: Callable[[Request], object], *, workers: int = 1) -> None:
         """Take requests and call handler(request) until the link ends.
 
-        A value the handler returns is sent as the reply: a Packet or a message; None sends nothing. What it raises goes to
-        threading.excepthook and the request's Conn is closed. Returns when the link is closed or ended between two
-        packets, or after close_accept(); other ends raise. With more workers as many requests are handled at once.
+        A value the handler returns is sent as the reply: a Packet or a message; None sends nothing. What it raises
+        goes to threading.excepthook and the request's Conn is closed. Returns when the link is closed or ended
+        between two packets, or after close_accept(); other ends raise. With more workers as many requests are handled
+        at once.
         """
         if not callable(handler):
             raise TypeError(f"handler must be callable, not {type(handler).__name__}")

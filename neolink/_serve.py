@@ -1,10 +1,10 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
 """Handlers on threads: NodeLink.handle_new_conn and NodeLink.serve.
 
-There is no dispatcher. Each idle worker is itself blocked in accept; one that takes a Conn and leaves no other idle starts
-a successor before it runs the handler, as long as the pool may grow. So a Conn never waits for a thread to be woken by
-another, and a handler that keeps its worker for hours keeps nobody else waiting. A worker that comes back and finds enough
-idle ones ends.
+There is no dispatcher. Each idle worker is itself blocked in accept; one that takes a Conn and leaves no other idle
+starts a successor before it runs the handler, as long as the pool may grow. So a Conn never waits for a thread to be
+woken by another, and a handler that keeps its worker for hours keeps nobody else waiting. A worker that comes back
+and finds enough idle ones ends.
 
 Nothing here uses a timer. Workers leave their accept when the link ends, or when the pool stops: then each is woken
 (`NodeLink._wake_accept`) until all have left, so that a Conn opened after handle_new_conn(None) is queued again for
@@ -62,7 +62,7 @@ class Workers:
                 self._changed.wait(_WAKE_SECONDS)
 
     def work(self) -> None:
-        """Take and run until the link ends or the pool stops; the caller is a worker meanwhile. Raises what take does."""
+        """Take and run until the link ends, which raises, or the pool stops. The caller is a worker meanwhile."""
         with self._changed:
             self._limit += 1
             self._threads += 1

@@ -1,9 +1,9 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
 """Watching the links of a process from inside.
 
-The core keeps a ring of what happened while a trace runs, and nothing otherwise: off, it costs one load and one branch per
-event. A thread reads the ring and calls back; a reader that cannot keep up loses events, and each event says how many were
-lost before it.
+The core keeps a ring of what happened while a trace runs, and nothing otherwise: off, it costs one load and one
+branch per event. A thread reads the ring and calls back; a reader that cannot keep up loses events, and each event
+says how many were lost before it.
 """
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
 """Typed messages on top of packets: what a method does when it is given a message instead of a code.
 
-The compiled types call the functions below by name (`_core._install`); each encodes, makes the raw call, and decodes. The
-codec is neolink.proto, imported when the first message is used, so that raw packets never pay for it.
+The compiled types call the functions below by name (`_core._install`); each encodes, makes the raw call, and decodes.
+The codec is neolink.proto, imported when the first message is used, so that raw packets never pay for it.
 
 An Error answer raises RemoteError, except that the prototype's two texts have classes of their own (ConnRefused,
 ConnClosedByPeer), and that a request whose declared answer is Error gets it back when it says ACK.

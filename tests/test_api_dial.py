@@ -144,8 +144,8 @@ def test_silence_runs_out():
 
 
 @pytest.mark.parametrize("address", [
-    "", " ", "localhost", "localhost:", ":80", "localhost:x", "localhost:65536", "localhost:-1", "::1:80", "[::1]", "[::1",
-    "[::1]80", "unix:", "a:1,b", "localhost:٣", ("localhost",), ("localhost", 70000), ("localhost", "80"), (1, 2),
+    "", " ", "localhost", "localhost:", ":80", "localhost:x", "localhost:65536", "localhost:-1", "::1:80", "[::1]",
+    "[::1",     "[::1]80", "unix:", "a:1,b", "localhost:٣", ("localhost",), ("localhost", 70000), ("localhost", "80"), (1, 2),
 ])
 def test_bad_address(address):
     with pytest.raises(ValueError, match="address"):
@@ -175,8 +175,8 @@ def test_address_in_use_is_named():
 
 
 @pytest.mark.parametrize("options, error", [
-    ({"backlog": 0}, ValueError), ({"wire": "x"}, ValueError), ({"version": -1}, ValueError), ({"version": "6"}, TypeError),
-    ({"keepalive": 5}, TypeError), ({"keepalive": (0, 1, 1)}, ValueError), ({"keepalive": (1, 1, 0)}, ValueError),
+    ({"backlog": 0}, ValueError), ({"wire": "x"}, ValueError), ({"version": -1}, ValueError),
+    ({"version": "6"}, TypeError),     ({"keepalive": 5}, TypeError), ({"keepalive": (0, 1, 1)}, ValueError), ({"keepalive": (1, 1, 0)}, ValueError),
     ({"handshake_timeout": -1}, ValueError), ({"accept": None}, ValueError), ({"tls": object()}, TypeError),
 ])
 def test_bad_options(options, error):

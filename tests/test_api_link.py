@@ -42,7 +42,8 @@ def test_descriptor_belongs_to_the_link():
     ({"role": "king"}, ValueError), ({"wire": "X"}, ValueError), ({"wire": "auto"}, ValueError),
     ({"routing": "x"}, ValueError), ({"accept": "x"}, ValueError), ({"tls": 5}, TypeError), ({"limits": 5}, TypeError),
     ({"limits": neolink.Limits(conns=-1)}, ValueError), ({"limits": neolink.Limits(conns=1.5)}, TypeError),
-    ({"limits": neolink.Limits(rx_policy="x")}, ValueError), ({"limits": neolink.Limits(closed_seconds=-1)}, ValueError),
+    ({"limits": neolink.Limits(rx_policy="x")}, ValueError),
+    ({"limits": neolink.Limits(closed_seconds=-1)}, ValueError),
 ])
 def test_socket_stays_the_callers_when_the_constructor_raises(bad, error):
     ours, theirs = socket.socketpair()

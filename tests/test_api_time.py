@@ -49,7 +49,8 @@ def test_runs_out(links, kind, timeout):
 ])
 def test_refused(links, kind, timeout, error):
     with neolink.listen("127.0.0.1:0") as listener:
-        more = {"close": lambda t: links[0].close(timeout=t), "dial": lambda t: neolink.dial(listener.address, timeout=t),
+        more = {"close": lambda t: links[0].close(timeout=t),
+                "dial": lambda t: neolink.dial(listener.address, timeout=t),
                 "listener": lambda t: listener.accept(timeout=t)}
         with pytest.raises(error, match="timeout"):
             {**calls(links[0]), **more}[kind](timeout)

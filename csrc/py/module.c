@@ -52,8 +52,8 @@ static PyObject *core_install(PyObject *module, PyObject *args)
 }
 
 PyDoc_STRVAR(shutdown_doc, "_shutdown($module, /)\n--\n\n"
-                           "End the core's background thread, for the end of the process. Threads that wait on a link go\n"
-                           "on waiting: the process ends them, and their users hear nothing of it.");
+                           "End the core's background thread, for the end of the process. Threads that wait on a link\n"
+                           "go on waiting: the process ends them, and their users hear nothing of it.");
 
 static PyObject *core_shutdown(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
 {
@@ -65,7 +65,8 @@ static PyObject *core_shutdown(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(default_limits_doc, "default_limits($module, /)\n--\n\nThe core's limits, in the order of neolink.Limits.");
+PyDoc_STRVAR(default_limits_doc, "default_limits($module, /)\n--\n\n"
+                                 "The core's limits, in the order of neolink.Limits.");
 
 PyDoc_STRVAR(check_timeout_doc, "check_timeout($module, timeout, /)\n--\n\n"
                                 "Raise what any blocking call would raise for this timeout.");

@@ -1,14 +1,14 @@
 /* class Dialer:                                     # internal: neolink.dial() and the asyncio face use it
  *     """A dial of one address."""
- *     def __init__(self, address: tuple[int, Any], *, tls=None, wire="auto", version=None, routing=None, accept="queue",
- *                  keepalive=None, limits=None) -> None: ...               # address: (family, socket address)
+ *     def __init__(self, address: tuple[int, Any], *, tls=None, wire="auto", version=None, routing=None,
+ *                  accept="queue", keepalive=None, limits=None) -> None: ...               # address: (family, socket address)
  *     def wait(self, timeout=None) -> NodeLink: ...                        # connects and shakes hands
  *     def cancel(self) -> None: ...                                        # wait raises LinkClosed
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
- * A wait that is interrupted by a signal goes on where it was. The core's dialer is freed with the object, which a call of
- * wait keeps alive: so nobody can be inside then.
+ * A wait that is interrupted by a signal goes on where it was. The core's dialer is freed with the object, which a
+ * call of wait keeps alive: so nobody can be inside then.
  */
 #include "py_wait.h"
 

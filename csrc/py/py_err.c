@@ -2,8 +2,8 @@
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The classes live in neolink/errors.py. An exception made here says in its text what was attempted, where, what came in
- * the way and what to do; it carries .link, .conn_id and .op, and the OSError behind it as its cause.
+ * The classes live in neolink/errors.py. An exception made here says in its text what was attempted, where, what came
+ * in the way and what to do; it carries .link, .conn_id and .op, and the OSError behind it as its cause.
  */
 #include "module.h"
 
@@ -194,7 +194,8 @@ PyObject *nlpy_raise_why(const nlpy_where *where, nl_err err, const nl_fault *wh
 PyObject *nlpy_raise(const nlpy_where *where, nl_err err)
 {
     nl_fault fault;
-    bool has_story = (err == NL_ELINKDOWN || err == NL_EPROTO) && where->link && nl_link_fault(where->link->link, &fault);
+    bool is_fault = (err == NL_ELINKDOWN || err == NL_EPROTO) && where->link;
+    bool has_story = is_fault && nl_link_fault(where->link->link, &fault);
 
     return nlpy_raise_why(where, err, has_story ? &fault : NULL, NULL);
 }

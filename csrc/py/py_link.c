@@ -1,4 +1,4 @@
-/* class NodeLink:                                   # neolink.NodeLink adds what needs no C: serving, asyncio, many asks
+/* class NodeLink:                                   # neolink.NodeLink adds what needs no C
  *     """A link between two nodes."""
  *     def __init__(self, fd: int, role: str, *, wire="2016", routing=None, accept="queue", tls=None, limits=None,
  *                  raw=False, first_id=0, timeout=30.0) -> None: ...       # timeout: of a TLS handshake
@@ -164,9 +164,9 @@ static int Link_init(nlpy_link *self, PyObject *args, PyObject *kwargs)
 static const nlpy_signature close_sig = {"close", {"timeout", NULL}, 0, 1, NULL};
 
 PyDoc_STRVAR(Link_close_doc, "close($self, /, timeout=5.0)\n--\n\n"
-                             "Interrupt everything on the link and wait until no call is inside it. What was sent before\n"
-                             "is still delivered to a peer that reads, within the timeout; the rest is cut. Idempotent,\n"
-                             "from any thread.");
+                             "Interrupt everything on the link and wait until no call is inside it. What was sent\n"
+                             "before is still delivered to a peer that reads, within the timeout; the rest is cut.\n"
+                             "Idempotent, from any thread.");
 
 static PyObject *Link_close(nlpy_link *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
@@ -211,7 +211,8 @@ static PyObject *Link_exit(nlpy_link *self, PyObject *const *Py_UNUSED(args), Py
 
 /* ---- Conns ------------------------------------------------------------------------------------------------------ */
 
-PyDoc_STRVAR(Link_new_conn_doc, "new_conn($self, /)\n--\n\nOpen a Conn. LinkClosed or LinkDown when the link is not open.");
+PyDoc_STRVAR(Link_new_conn_doc, "new_conn($self, /)\n--\n\n"
+                                "Open a Conn. LinkClosed or LinkDown when the link is not open.");
 
 static PyObject *Link_new_conn(nlpy_link *self, PyObject *Py_UNUSED(unused))
 {

@@ -9,8 +9,8 @@
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The core shakes hands in the background, many at once; accept takes what is ready. A handshake that failed arrives here
- * as an event of its own: it is logged, and accept goes on with the same deadline.
+ * The core shakes hands in the background, many at once; accept takes what is ready. A handshake that failed arrives
+ * here as an event of its own: it is logged, and accept goes on with the same deadline.
  */
 #include "py_wait.h"
 

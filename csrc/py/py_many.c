@@ -4,8 +4,8 @@
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The core reads payloads while it sends; they are the Packets' own bytes, which do not change and stay in memory as long
- * as the list does. The list is a copy: nobody else can shrink it meanwhile.
+ * The core reads payloads while it sends; they are the Packets' own bytes, which do not change and stay in memory as
+ * long as the list does. The list is a copy: nobody else can shrink it meanwhile.
  */
 #include "py_link.h"
 

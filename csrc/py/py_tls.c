@@ -1,6 +1,6 @@
 /* class TLS:
  *     """Certificates as NEO uses them: mutual, one CA for the cluster."""
- *     def __init__(self, ca: str, cert: str, key: str, *, crl: str | None = None, hostname: str | None = None) -> None: ...
+ *     def __init__(self, ca: str, cert: str, key: str, *, crl=None, hostname=None) -> None: ...
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *

@@ -23,9 +23,9 @@ int nlpy_deadline(PyObject *timeout, int64_t *deadline_ns);
 int nlpy_duration(PyObject *seconds, const char *name, int64_t *ns);
 
 /* Payloads up to this size are copied or written with the GIL held: giving it up and taking it back costs more than the
- * copy, and may cost a whole switch interval when other threads compute. Above it, others should run meanwhile. A link
- * with a smaller transmit budget has a smaller bound (nlpy_link.small), since a packet beyond the budget is begun at once
- * and only then waited for. */
+ * copy, and may cost a whole switch interval when other threads compute. Above it, others should run meanwhile. A
+ * link with a smaller transmit budget has a smaller bound (nlpy_link.small), since a packet beyond the budget is
+ * begun at once and only then waited for. */
 #define NLPY_SMALL ((size_t)65536)
 
 /* Evaluates `call` without the GIL. A signal is NL_EINTR: its Python handler runs here, and when it returns without
