@@ -451,7 +451,7 @@ def test_close_delivers_what_was_sent():
 
 def test_close_within_its_budget_when_the_peer_does_not_read():
     """S10"""
-    client, server = neolink.pair(wire="N")
+    client, server = neolink.pair(wire="N", limits=neolink.Limits(link_tx_bytes=1 << 20, link_rx_bytes=1 << 20))
     with server:
         with pytest.raises(neolink.Timeout):
             while True:
