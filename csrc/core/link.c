@@ -514,14 +514,24 @@ static bool hangs_on_close_notify(const nl_link *link)
     return link->wire != NL_WIRE_M && link->routing == NL_ROUTE_NEO;
 }
 
+/* Writes what is queued and then, where TLS asks for it, the end of the session: it takes nothing after that. Result as
+ * nl_tx_flush(). */
+static int flush_and_end(nl_link *link)
+{
+    int e = nl_tx_flush(link);
+
+    if (e || !link->tls || hangs_on_close_notify(link))
+        return e;
+    nl_tls_close_notify(link->tls);
+    return nl_tx_flush(link);
+}
+
 /* Step 3. mu not held, both tokens are ours. */
 static nl_err flush(nl_link *link, int64_t deadline_ns)
 {
     int e;
 
-    if (link->tls && !hangs_on_close_notify(link))
-        nl_tls_close_notify(link->tls);
-    while ((e = nl_tx_flush(link)) == EAGAIN) {
+    while ((e = flush_and_end(link)) == EAGAIN) {
         struct pollfd p = { .fd = link->fd, .events = POLLOUT };
         int64_t ns = slice(deadline_ns, SLICE_NS);
 
