@@ -37,8 +37,12 @@ static nl_err tls_step(int fd, nl_tls *tls, int64_t deadline_ns, nl_fault *why)
     int e = send_cipher(fd, tls);
     ssize_t n = sys_recv(fd, cipher, sizeof cipher, MSG_DONTWAIT);
 
+    if (n > 0 && nl_tls_input(tls, cipher, (size_t)n) != NL_OK) {
+        nl_fault_set(why, NL_ENOMEM, 0, "no memory for the TLS handshake");
+        return NL_ENOMEM;
+    }
     if (n > 0)
-        return nl_tls_input(tls, cipher, (size_t)n);
+        return NL_OK;
     if (n == 0) {
         nl_fault_set(why, NL_EHANDSHAKE, 0, "the peer closed the socket in the TLS handshake");
         return NL_EHANDSHAKE;

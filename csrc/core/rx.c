@@ -157,7 +157,8 @@ void nl_rx_unpause_locked(nl_link *link)
 
 /* ---- reading ---------------------------------------------------------------------------------------------------- */
 
-/* Reads from the stream below, plain or TLS, like recv. A broken TLS session is EPROTO, with its story in `why`. */
+/* Reads from the stream below, plain or TLS, like recv. A broken TLS session is EPROTO, with its story in `why`. A read that
+ * may block does so once: a peer that sends a record in crumbs must not keep the leader from its deadline. */
 static ssize_t io_read(nl_link *link, void *p, size_t n, int flags, nl_fault *why)
 {
     uint8_t cipher[16384 + 512];
@@ -183,6 +184,7 @@ static ssize_t io_read(nl_link *link, void *p, size_t n, int flags, nl_fault *wh
             errno = ENOMEM;
             return -1;
         }
+        flags |= MSG_DONTWAIT;
     }
 }
 
@@ -419,10 +421,14 @@ static void rx_ended_locked(nl_link *link, ssize_t n, nl_fault *why)
         nl_fault_set(why, NL_ELINKDOWN, 0, "the peer closed the link in the middle of a packet: %zu of at least %zu bytes "
                      "came, at byte %llu of the stream%s", rx->end - rx->at, rx->scan.need,
                      (unsigned long long)rx->offset, link->tls ? " (truncated TLS)" : "");
+    else if (n == 0 && link->tls && nl_tls_is_cut(link->tls))
+        nl_fault_set(why, NL_ELINKDOWN, 0, "the peer closed the link in the middle of a TLS record (truncated TLS), at byte "
+                     "%llu of the stream", (unsigned long long)rx->offset);
     else if (n == 0) {
         nl_fault_set(why, NL_ELINKDOWN, 0, "the peer closed the link");
         why->clean = true;
     }
+    nl_tx_last_words_locked(link);
     nl_link_fail_locked(link, why);
 }
 
@@ -451,8 +457,11 @@ static ssize_t rx_turn_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns, 
         rx_route_locked(link, &batch);
         return 0;
     }
-    if (n == -EAGAIN || n == -EINTR)
+    if (n == -EAGAIN || n == -EINTR) {
+        if (link->tls && nl_tls_has_output(link->tls))
+            nl_tx_kick_locked(link);            /* records without data may ask for an answer, too */
         return n;
+    }
     rx_ended_locked(link, n, &why);
     return 0;
 }

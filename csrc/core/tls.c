@@ -51,6 +51,8 @@ struct nl_tls {
     bytes       received;               /* [mu] ciphertext not yet looked at */
     bytes       made;                   /* [mu] ciphertext to send ... */
     bytes       lent;                   /* [mu] ... and before it, this: the data are the write token's */
+    uint8_t     first;                  /* [mu] first byte received, once `spoken`: whoever speaks TLS begins a record */
+    bool        spoken;                 /* [mu] */
     bool        lost;                   /* [mu] and then for ever */
     nl_fault    fault;                  /* [mu] why, if lost */
 };
@@ -472,6 +474,20 @@ static void describe_certificate(nl_tls *tls, long verdict, nl_fault *why)
                  X509_verify_cert_error_string(verdict));
 }
 
+static void describe_alert(int number, nl_fault *why)
+{
+    const char *text = SSL_alert_desc_string_long(number);
+    if (strcmp(text, "unknown") == 0)           /* its list ends before TLS 1.3, its errors know more */
+        text = ERR_reason_error_string(ERR_peek_error());
+    nl_fault_set(why, NL_EPROTO, 0, "the peer sent a TLS alert: %s", text ? text : "unknown");
+}
+
+/* The first byte of a stream of records is the type of one: 0x14 to 0x17. */
+static bool is_plain_peer(const nl_tls *tls)
+{
+    return tls->spoken && (tls->first < 0x14 || tls->first > 0x17);
+}
+
 static void describe_loss(nl_tls *tls, int ssl_error, nl_fault *why)
 {
     unsigned long e = ERR_peek_error();
@@ -481,11 +497,12 @@ static void describe_loss(nl_tls *tls, int ssl_error, nl_fault *why)
 
     if (ssl_error == SSL_ERROR_SYSCALL && e == 0)
         nl_fault_set(why, NL_ENOMEM, 0, "TLS: out of memory");
+    else if (is_plain_peer(tls))
+        nl_fault_set(why, NL_EPROTO, 0, "the peer does not speak TLS: its first byte is 0x%02x", tls->first);
     else if (ssl_lib && reason == SSL_R_CERTIFICATE_VERIFY_FAILED && verdict != X509_V_OK)
         describe_certificate(tls, verdict, why);
     else if (ssl_lib && reason >= SSL_AD_REASON_OFFSET)
-        nl_fault_set(why, NL_EPROTO, 0, "the peer sent a TLS alert: %s",
-                     SSL_alert_desc_string_long(reason - SSL_AD_REASON_OFFSET));
+        describe_alert(reason - SSL_AD_REASON_OFFSET, why);
     else if (ssl_lib && reason == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE)
         nl_fault_set(why, NL_EPROTO, 0, "the peer showed no certificate");
     else
@@ -597,12 +614,16 @@ nl_err nl_tls_input(nl_tls *tls, const void *cipher, size_t n)
 {
     pthread_mutex_lock(&tls->mu);
     bool taken = bytes_append(&tls->received, cipher, n);
+    if (n > 0 && !tls->spoken) {
+        tls->spoken = true;
+        tls->first = *(const uint8_t *)cipher;
+    }
     pthread_mutex_unlock(&tls->mu);
     return taken ? NL_OK : NL_ENOMEM;
 }
 
-/* SSL_read_ex gives one record at most; `cap` may hold several. What stops it is reported once all before it was taken.
- * */
+/* SSL_read_ex gives one record at most; `cap` may hold several. What stops it is reported once all before it was
+ * taken. */
 nl_tls_status nl_tls_read(nl_tls *tls, void *plain, size_t cap, size_t *n, nl_fault *why)
 {
     nl_tls_status status = NL_TLS_OK;
@@ -694,6 +715,26 @@ bool nl_tls_has_output(nl_tls *tls)
     return some;
 }
 
+/* ---- how the stream ended ---------------------------------------------------------------------------------------- */
+
+bool nl_tls_has_ended(nl_tls *tls)
+{
+    pthread_mutex_lock(&tls->mu);
+    bool ended = SSL_get_shutdown(tls->ssl) & SSL_RECEIVED_SHUTDOWN;
+    pthread_mutex_unlock(&tls->mu);
+    return ended;
+}
+
+/* OpenSSL has taken what was received: it keeps a part of a record's head, or has the head and waits for the body. */
+bool nl_tls_is_cut(nl_tls *tls)
+{
+    pthread_mutex_lock(&tls->mu);
+    bool cut = !tls->lost && !(SSL_get_shutdown(tls->ssl) & SSL_RECEIVED_SHUTDOWN) &&
+               (SSL_has_pending(tls->ssl) || strcmp(SSL_rstate_string(tls->ssl), "RB") == 0);
+    pthread_mutex_unlock(&tls->mu);
+    return cut;
+}
+
 #else   /* NL_NO_TLS: no ctx can be made, so there is never a session */
 
 bool nl_have_tls(void)
@@ -706,7 +747,8 @@ nl_err nl_tls_ctx_new(const char *ca, const char *cert, const char *key, const c
 {
     (void)ca, (void)cert, (void)key, (void)crl, (void)hostname;
     *out = NULL;
-    nl_fault_set(why, NL_EINVAL, 0, "this neolink was built without OpenSSL, so it has no TLS");
+    nl_fault_set(why, NL_EINVAL, 0, "this neolink was built without OpenSSL, so it has no TLS: install OpenSSL's headers "
+                 "(libssl-dev, openssl-devel) and build neolink again");
     return NL_EINVAL;
 }
 
@@ -757,5 +799,7 @@ void   nl_tls_close_notify(nl_tls *tls)                     { (void)tls; }
 size_t nl_tls_output(nl_tls *tls, const uint8_t **cipher)   { (void)tls; *cipher = NULL; return 0; }
 void   nl_tls_sent(nl_tls *tls, size_t n)                   { (void)tls, (void)n; }
 bool   nl_tls_has_output(nl_tls *tls)                       { (void)tls; return false; }
+bool   nl_tls_has_ended(nl_tls *tls)                        { (void)tls; return false; }
+bool   nl_tls_is_cut(nl_tls *tls)                           { (void)tls; return false; }
 
 #endif

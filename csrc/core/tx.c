@@ -26,6 +26,7 @@
 #define STAY_BYTES    ((size_t)64 << 10)        /* a rest from this size on is waited for, not copied ... */
 #define STAY_NS       INT64_C(5000000)          /* ... as long as the socket takes something every so often */
 #define TLS_STEP      ((size_t)128 << 10)       /* plaintext encrypted before the socket is tried again */
+#define TLS_RECORD    ((size_t)16 << 10)        /* what one record holds */
 
 /* ---- the socket ------------------------------------------------------------------------------------------------- */
 
@@ -58,32 +59,57 @@ static int tls_flush(nl_link *link)
     return 0;
 }
 
-/* Offers bytes to the stream. Returns how many it took, *e is 0 or why it took no more. Holder of the token. */
-static size_t io_write(nl_link *link, struct iovec *iov, size_t n, int *e, nl_fault *why)
+/* Encrypts n bytes. 0, or why not; then the alert that says so to the peer, if there is one, is sent. */
+static int tls_encrypt(nl_link *link, const void *p, size_t n, nl_fault *why)
 {
-    size_t taken = 0;
+    if (nl_tls_write(link->tls, p, n, why) == NL_OK)
+        return 0;
+    tls_flush(link);
+    return why->sys_errno ? why->sys_errno : EPROTO;
+}
 
-    *e = 0;
-    if (!link->tls) {
-        ssize_t done = plain_write(link, iov, n);
-        if (done < 0)
-            *e = io_errno();
-        return done < 0 ? 0 : (size_t)done;
+/* io_write for TLS. What is encrypted counts as taken, so the socket must take it before more is: else a peer that does not
+ * read would have us encrypt, and keep, without bound. A header and a short payload share a record. */
+static size_t tls_io_write(nl_link *link, const struct iovec *iov, size_t n, int *e, nl_fault *why)
+{
+    uint8_t joined[TLS_RECORD];
+    size_t taken = 0, unsent = 0;
+
+    if ((*e = tls_flush(link)))
+        return 0;
+    if (n == 2 && iov[0].iov_len && iov[1].iov_len && iov[0].iov_len + iov[1].iov_len <= TLS_RECORD) {
+        memcpy(joined, iov[0].iov_base, iov[0].iov_len);
+        memcpy(joined + iov[0].iov_len, iov[1].iov_base, iov[1].iov_len);
+        if ((*e = tls_encrypt(link, joined, iov[0].iov_len + iov[1].iov_len, why)))
+            return 0;
+        *e = tls_flush(link);
+        return iov[0].iov_len + iov[1].iov_len;
     }
     for (size_t i = 0; i < n; i++)
         for (size_t at = 0; at < iov[i].iov_len;) {
             size_t step = iov[i].iov_len - at < TLS_STEP ? iov[i].iov_len - at : TLS_STEP;
-            if (at && (*e = tls_flush(link)))
+            if (unsent + step > TLS_STEP && (*e = tls_flush(link)))
                 return taken;
-            if (nl_tls_write(link->tls, (uint8_t *)iov[i].iov_base + at, step, why) != NL_OK) {
-                *e = why->sys_errno ? why->sys_errno : EPROTO;
+            unsent = unsent + step > TLS_STEP ? step : unsent + step;
+            if ((*e = tls_encrypt(link, (uint8_t *)iov[i].iov_base + at, step, why)))
                 return taken;
-            }
             at += step;
             taken += step;
         }
     *e = tls_flush(link);
     return taken;
+}
+
+/* Offers bytes to the stream. Returns how many it took, *e is 0 or why it took no more. Holder of the token. */
+static size_t io_write(nl_link *link, struct iovec *iov, size_t n, int *e, nl_fault *why)
+{
+    ssize_t done;
+
+    if (link->tls)
+        return tls_io_write(link, iov, n, e, why);
+    done = plain_write(link, iov, n);
+    *e = done < 0 ? io_errno() : 0;
+    return done < 0 ? 0 : (size_t)done;
 }
 
 /* ---- the queue -------------------------------------------------------------------------------------------------- */
@@ -183,6 +209,15 @@ static void tx_give_locked(nl_link *link)
         tx->ctl_bytes = 0;
     }
     nl_link_quiet_locked(link);
+}
+
+void nl_tx_last_words_locked(nl_link *link)
+{
+    if (!link->tls || link->tx.holder == NL_TX_THREAD || link->tx.holder == NL_TX_POLLER)
+        return;                             /* who writes now finds the end by itself */
+    if (nl_tls_has_ended(link->tls))
+        nl_tls_close_notify(link->tls);     /* the answer; some peers wait for it */
+    tls_flush(link);                        /* that, or the alert of a session that was lost */
 }
 
 static void tx_wake_for_room_locked(nl_link *link)
