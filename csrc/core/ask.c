@@ -116,7 +116,7 @@ nl_err nl_ask_wait(nl_ask *ask, int64_t deadline_ns, nl_packet **answer)
     if (ask->answer) {
         e = NL_OK;
         *answer = ask->answer;
-        ask->answer = NULL;
+        *ask = (nl_ask){ .conn_id = ask->conn_id };     /* done: there is no more that anybody could bring */
     }
     nl_link_leave(link);
     return e;
@@ -124,16 +124,15 @@ nl_err nl_ask_wait(nl_ask *ask, int64_t deadline_ns, nl_packet **answer)
 
 void nl_ask_end(nl_ask *ask)
 {
-    if (!ask->conn && !ask->answer)         /* the usual case: answered and taken */
-        return;
-    if (nl_link_enter(ask->link) != NL_OK)
-        return;
+    nl_link *link = ask->link;
+
+    if (!link || nl_link_enter(link) != NL_OK)          /* the usual case: answered and taken. What else is in *ask may be */
+        return;                                         /* written by a reader until we have the lock */
     if (ask->conn)
         give_up_locked(ask->conn);
     nl_packet_free(ask->answer);
-    ask->conn = NULL;
-    ask->answer = NULL;
-    nl_link_leave(ask->link);
+    *ask = (nl_ask){ .conn_id = ask->conn_id };
+    nl_link_leave(link);
 }
 
 /* ---- many ------------------------------------------------------------------------------------------------------- */
@@ -218,14 +217,16 @@ static nl_err many_locked(nl_ask_many *batch, int64_t deadline_ns)
 nl_err nl_ask_many_wait(nl_ask_many *batch, int64_t deadline_ns, size_t *failed_at)
 {
     nl_err e = nl_link_enter(batch->link);
+    size_t first = 0;
 
     if (e == NL_OK) {
         e = many_locked(batch, deadline_ns);
+        while (e != NL_OK && first < batch->n && batch->answers[first])     /* under the lock: more may be coming in */
+            first++;
         nl_link_leave(batch->link);
     }
     if (e != NL_OK && failed_at)
-        for (*failed_at = 0; *failed_at < batch->n && batch->answers[*failed_at];)
-            ++*failed_at;
+        *failed_at = first;
     return e;
 }
 
