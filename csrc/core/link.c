@@ -237,16 +237,24 @@ static void link_init(nl_link *link, const nl_link_config *config)
     link->pollee.ops = &link_ops;
 }
 
-/* Blocking, with a receive timeout: see rx.c. 0 or -1 with errno. */
+/* Blocking, with a receive timeout: see rx.c. 0, or -1 with errno and the socket as it was. */
 static int prepare_socket(int fd)
 {
     struct timeval tv = { .tv_usec = NL_RCVTIMEO_NS / 1000 };
-    int flags = sys_fcntl(fd, F_GETFL, 0), one = 1;
+    int status = sys_fcntl(fd, F_GETFL, 0), flags = sys_fcntl(fd, F_GETFD, 0), one = 1, e;
 
-    if (flags < 0 || sys_fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || sys_fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) < 0)
+    if (status < 0 || flags < 0)
         return -1;
+    if (sys_fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || sys_fcntl(fd, F_SETFL, status & ~O_NONBLOCK) < 0 ||
+        sys_setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv) < 0) {
+        e = errno;
+        fcntl(fd, F_SETFD, flags);
+        fcntl(fd, F_SETFL, status);
+        errno = e;
+        return -1;
+    }
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);      /* fails on other sockets, which do not need it */
-    return sys_setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
+    return 0;
 }
 
 static bool keep_early(nl_link *link, const uint8_t *early, size_t n)
@@ -275,12 +283,16 @@ nl_err nl_link_new_open(int fd, const nl_link_config *config, nl_tls *tls, const
     link->peer = address_of(fd, getpeername, &link->peer_len);
     if (!link->local || !link->peer || !(link->pool = nl_pool_new()) || !keep_early(link, early, early_len))
         goto no_memory;
-    e = NL_ESYS;
-    if (prepare_socket(fd) < 0 || (e = nl_poller_add(&link->pollee)) != NL_OK) {
-        nl_fault_set(why, e, errno, "the socket cannot be used: %s", strerror(errno));
+    if ((e = nl_poller_add(&link->pollee)) != NL_OK) {
+        nl_fault_set(why, e, errno, "the background thread cannot be started: %s", strerror(errno));
         goto fail;
     }
     nl_link_hold_memory(link);          /* the poller's */
+    if (prepare_socket(fd) < 0) {       /* the last that can fail: before it the socket is untouched */
+        nl_fault_set(why, e = NL_ESYS, errno, "the socket cannot be used: %s", strerror(errno));
+        nl_poller_del(&link->pollee);
+        goto fail;
+    }
     link->fd = link->pollee.fd = fd;
     link->tls = tls;
     pthread_mutex_lock(&link->mu);
@@ -542,7 +554,7 @@ static nl_err flush(nl_link *link, int64_t deadline_ns)
         if (sys_poll(&p, 1, ns) < 0)
             return errno == EINTR ? NL_EINTR : NL_OK;
     }
-    return NL_OK;       /* all gone, or nobody is left to take it */
+    return e && told_to_abort(link) ? NL_ETIMEOUT : NL_OK;      /* all gone, or nobody is left to take it */
 }
 
 /* Whether the peer's kernel has yet to take bytes of ours. Of a socket that was reset it never will. */
