@@ -296,6 +296,7 @@ nl_err nl_link_new_open(int fd, const nl_link_config *config, nl_tls *tls, const
     link->fd = link->pollee.fd = fd;
     link->tls = tls;
     pthread_mutex_lock(&link->mu);
+    nl_tx_kick_locked(link);            /* the last records of a TLS handshake, perhaps */
     nl_rx_idle_locked(link);
     pthread_mutex_unlock(&link->mu);
     nl_trace(link, config->role == NL_CLIENT ? NL_TRACE_CONNECT : NL_TRACE_ACCEPT, 0, 0, 0);
