@@ -223,10 +223,23 @@ void nl_conn_end_locked(nl_conn *conn, nl_conn_state state)
     nl_waiters_wake_locked(link, &link->tx.waiters);        /* its senders among them; the others go back to sleep */
 }
 
+/* Nobody receives any more. The peer's requests that wait unread are answered as those that come later will be: whether it is
+ * told must not depend on which side of close its request arrived. May drop mu. */
+static void end_recv_locked(nl_conn *conn)
+{
+    if (conn->state != NL_CONN_OPEN)
+        return;
+    conn->state = NL_CONN_RECV_CLOSED;
+    nl_waiters_wake_locked(conn->link, &conn->waiters);
+    if (conn->in_first)
+        nl_conn_drop_inbox_locked(conn, true);
+}
+
 void nl_conn_close(nl_conn *conn)
 {
     if (nl_link_enter(conn->link) != NL_OK)
         return;
+    end_recv_locked(conn);
     nl_conn_end_locked(conn, NL_CONN_CLOSED);
     nl_link_leave(conn->link);
 }
@@ -235,11 +248,7 @@ void nl_conn_close_recv(nl_conn *conn)
 {
     if (nl_link_enter(conn->link) != NL_OK)
         return;
-    if (conn->state == NL_CONN_OPEN) {
-        conn->state = NL_CONN_RECV_CLOSED;
-        nl_waiters_wake_locked(conn->link, &conn->waiters);
-        nl_conn_drop_inbox_locked(conn, true);
-    }
+    end_recv_locked(conn);
     nl_link_leave(conn->link);
 }
 
