@@ -7,8 +7,9 @@
         for progress in c.tweaking("S2"):           # empty S2, and watch
             print(f"{progress.fraction:.0%}")
 
-The admin is asked (asker.py); the primary master decides. What the master refuses raises Refused. But there is also what
-it does not refuse and dies of: those commands are checked here against the cluster's own tables, and not sent (Unsafe).
+The admin is asked (asker.py); the primary master decides. What the master refuses raises Refused. But there is also
+what it does not refuse and dies of: those commands are checked here against the cluster's own tables, and not sent
+(Unsafe).
 
 `timeout` is for the whole call, tries and retries included; without it the one given to connect() holds.
 """
@@ -343,7 +344,8 @@ class Admin:
         if not nids:
             raise ValueError('name the storages, or "all"')
         if nids == ("all",):
-            return [node.nid for node in self._nodes(NodeTypes.STORAGE, deadline) if node.nid is not None]
+            answer = self._ask(proto.AskNodeList(NodeTypes.STORAGE), deadline)
+            return [node.nid for node in answer.nodes if node.nid is not None]
         return values.storages(nids)
 
     def _set_node_state(self, nid: NodeId, state: NodeStates, timeout: Timeout) -> Outcome:
