@@ -1,0 +1,316 @@
+/* Tests of receiving: who reads, how the read token travels, budgets that pause the link, packets of every size.
+ *
+ * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The counters of nl_stats tell where the token is: so a test can put a thread to sleep as the leader, another behind it,
+ * and see that an answer wakes the right one.
+ */
+#include "kit.h"
+
+#include "poller.h"
+
+/* Leader and follower: the follower's packet comes by the leader's hand; then the leader's own, and the token travels. */
+static void test_token_travels(void **state)
+{
+    (void)state;
+    for_each_kind(k) {
+        nl_link_config c = config_of(NL_CLIENT, *k);
+        int peer;
+        nl_link *link = link_and_peer(&c, true, &peer);
+        job first = { .conn = conn_new(link) }, second = { .conn = conn_new(link) }, third = { .conn = conn_new(link) };
+
+        job_start(&first, job_recv);
+        wait_until(stats_of(link).waiters == 1 && stats_of(link).rx_takes >= 1);
+        job_start(&second, job_recv);
+        wait_until(stats_of(link).waiters == 2);
+        job_start(&third, job_recv);
+        wait_until(stats_of(link).waiters == 3);
+        must(stats_of(link).rx_handovers == 0);
+        peer_send(peer, k->wire, nl_conn_id(second.conn), ANSWER, NULL, 0);
+        job_join(&second);                      /* the leader routed it and reads on */
+        must(!atomic_load(&first.done) && !atomic_load(&third.done) && stats_of(link).rx_handovers == 0);
+        peer_send(peer, k->wire, nl_conn_id(first.conn), ANSWER, NULL, 0);
+        job_join(&first);
+        wait_until(stats_of(link).rx_handovers == 1);
+        peer_send(peer, k->wire, nl_conn_id(third.conn), ANSWER, NULL, 0);
+        job_join(&third);
+        must_be(first.result, NL_OK);
+        must_be(second.result, NL_OK);
+        must_be(third.result, NL_OK);
+        nl_packet_free(first.packet);
+        nl_packet_free(second.packet);
+        nl_packet_free(third.packet);
+        nl_conn_rele(first.conn);
+        nl_conn_rele(second.conn);
+        nl_conn_rele(third.conn);
+        close(peer);
+        link_free(link);
+    }
+}
+
+/* A leader whose time is up hands over; one that is told to leave does, and the link is read on. */
+static void test_leader_leaves(void **state)
+{
+    nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+    int peer;
+    nl_link *link = link_and_peer(&c, false, &peer);
+
+    (void)state;
+    for (int how = 0; how < 2; how++) {
+        uint64_t handovers = stats_of(link).rx_handovers;
+        job leader = { .conn = conn_new(link) }, other = { .conn = conn_new(link) };
+
+        leader.deadline = in_ms(how ? PATIENCE_MS : 50);
+        job_start(&leader, job_recv);
+        wait_until(stats_of(link).waiters == 1);
+        job_start(&other, job_recv);
+        wait_until(stats_of(link).waiters == 2 || atomic_load(&leader.done));
+        if (how)
+            nl_conn_close(leader.conn);
+        job_join(&leader);
+        must_be(leader.result, how ? NL_ECONNCLOSED : NL_ETIMEOUT);
+        wait_until(stats_of(link).rx_handovers > handovers || stats_of(link).waiters == 1);
+        peer_send(peer, c.wire, nl_conn_id(other.conn), ANSWER, NULL, 0);
+        job_join(&other);
+        must_be(other.result, NL_OK);
+        nl_packet_free(other.packet);
+        nl_conn_rele(leader.conn);
+        nl_conn_rele(other.conn);
+    }
+    close(peer);
+    link_free(link);
+}
+
+/* Nobody waits: the background thread reads, and then sleeps. */
+static void test_poller_reads_for_nobody(void **state)
+{
+    pair p = pair_new(KIND_2016);
+    nl_conn *c = conn_new(p.client);
+
+    (void)state;
+    for (uint64_t i = 1; i <= 20; i++) {
+        send_ok(c, ASK, NULL, 0);
+        wait_until(stats_of(p.server).packets_received == i);
+    }
+    must(stats_of(p.server).poller_reads > 0 && stats_of(p.server).conns == 1);
+    nl_conn_rele(c);
+    pair_free(&p);
+}
+
+/* S45: nobody accepts, and the link is full of the peer's Conns: our own asks are answered. */
+static void test_own_asks_while_nobody_accepts(void **state)
+{
+    nl_link_config c = config_of(NL_SERVER, KIND_2016);
+    int peer;
+    nl_link *link = link_and_peer(&c, false, &peer);
+    job a = { .link = link };
+    peer_packet asked;
+
+    (void)state;
+    for (uint32_t i = 0; i < 2000; i++) {
+        peer_send(peer, c.wire, 2 * i + 1, ASK, "something", 9);
+        if (i >= c.limits.accept_backlog) {
+            asked = peer_recv(peer, c.wire);
+            must(peer_says(&asked, "connection refused"));
+        }
+    }
+    job_start(&a, job_ask);
+    asked = peer_recv(peer, c.wire);
+    must(asked.code == ASK);
+    peer_send(peer, c.wire, asked.id, ANSWER, NULL, 0);
+    job_join(&a);
+    must_be(a.result, NL_OK);
+    nl_packet_free(a.packet);
+    close(peer);
+    link_free(link);
+}
+
+/* S44: over the link's budget nobody reads, whoever waits; taking what is there starts it again, and all are served. */
+static void test_pause_with_waiters(void **state)
+{
+    nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+    static char bytes[1000];
+    int peer;
+    nl_link *link;
+    nl_conn *slow;
+    job j[3];
+    unsigned taken = 0;
+    nl_packet *p;
+
+    (void)state;
+    c.limits.link_rx_bytes = 100000;
+    link = link_and_peer(&c, false, &peer);
+    slow = conn_new(link);
+    for (int i = 0; i < 3; i++) {
+        j[i] = (job){ .conn = conn_new(link) };
+        job_start(&j[i], job_recv);
+        wait_until(stats_of(link).waiters == (uint64_t)i + 1);
+    }
+    for (int i = 0; i < 150; i++)
+        peer_send(peer, c.wire, nl_conn_id(slow), ANSWER, bytes, sizeof bytes);
+    wait_until(stats_of(link).rx_bytes_queued > 100000);
+    for (int i = 0; i < 3; i++)
+        peer_send(peer, c.wire, nl_conn_id(j[i].conn), ANSWER, NULL, 0);
+    must(!atomic_load(&j[0].done) && !atomic_load(&j[1].done) && !atomic_load(&j[2].done));
+    while (taken < 150) {
+        must_be(nl_conn_recv(slow, in_ms(PATIENCE_MS), &p), NL_OK);
+        nl_packet_free(p);
+        taken++;
+    }
+    for (int i = 0; i < 3; i++) {
+        job_join(&j[i]);
+        must_be(j[i].result, NL_OK);
+        nl_packet_free(j[i].packet);
+        nl_conn_rele(j[i].conn);
+    }
+    must(stats_of(link).rx_bytes_queued == 0);
+    nl_conn_rele(slow);
+    close(peer);
+    link_free(link);
+}
+
+/* A paused link goes on when the Conn that fills it is closed, or closed for receiving, instead of read. */
+static void test_pause_ends_with_the_conn(void **state)
+{
+    (void)state;
+    for (int how = 0; how < 3; how++) {
+        nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+        static char bytes[1000];
+        int peer;
+        nl_link *link;
+        nl_conn *slow;
+        job waiter;
+
+        c.limits.link_rx_bytes = 20000;
+        link = link_and_peer(&c, false, &peer);
+        slow = conn_new(link);
+        waiter = (job){ .conn = conn_new(link) };
+        for (int i = 0; i < 40; i++)
+            peer_send(peer, c.wire, nl_conn_id(slow), ANSWER, bytes, sizeof bytes);
+        wait_until(stats_of(link).rx_bytes_queued > 20000);
+        peer_send(peer, c.wire, nl_conn_id(waiter.conn), ANSWER, NULL, 0);
+        job_start(&waiter, job_recv);
+        wait_until(stats_of(link).waiters == 1);
+        if (how == 0)
+            nl_conn_close(slow);
+        else if (how == 1)
+            nl_conn_close_recv(slow);
+        else
+            nl_conn_rele(slow);
+        job_join(&waiter);
+        must_be(waiter.result, NL_OK);
+        nl_packet_free(waiter.packet);
+        nl_conn_rele(waiter.conn);
+        if (how < 2)
+            nl_conn_rele(slow);
+        close(peer);
+        link_free(link);
+    }
+}
+
+/* S48: at the limit, one over it, and lies about length: what is over is refused at its header. */
+static void test_giants(void **state)
+{
+    (void)state;
+    for_each_kind(k) {
+        size_t limit = 300000, head = k->wire == NL_WIRE_N ? 0 : k->wire == NL_WIRE_M ? 6 : 10;
+        nl_link_config c = config_of(NL_SERVER, *k);
+        uint8_t *bytes = payload_new(k->wire, limit - head, 1), *over = payload_new(k->wire, limit + 1, 1);
+        int peer;
+        nl_link *link;
+        nl_conn *conn;
+        nl_packet *p, *none;
+        uint8_t head_bytes[NL_HEAD_MAX];
+
+        c.limits.packet_bytes = limit;
+        link = link_and_peer(&c, true, &peer);
+        peer_send(peer, k->wire, 1, ASK, bytes, limit - head);
+        conn = accept_ok(link);
+        p = recv_ok(conn);
+        must(payload_is(k->wire, p, limit - head, 1));
+        nl_packet_free(p);
+        peer_write(peer, head_bytes, nl_wire_head(k->wire, 1, ASK, limit + 1, head_bytes));
+        peer_write(peer, over, 10);             /* on M the length is in here */
+        must_be(nl_conn_recv(conn, in_ms(PATIENCE_MS), &none), NL_EPROTO);
+        must(fault_of(link).text[0]);
+        nl_conn_rele(conn);
+        link_free(link);
+        close(peer);
+        free(bytes);
+        free(over);
+    }
+}
+
+/* Packets of many sizes back to back, so that they end and begin at every place of a block; kept and then checked. */
+static void test_sizes_back_to_back(void **state)
+{
+    enum { N = 400 };
+
+    (void)state;
+    for_each_kind(k) {
+        pair_config c = pair_default(*k);
+        pair p;
+        nl_conn *from, *to;
+        nl_packet *kept[N];
+        unsigned seed = 1;
+        size_t size[N];
+
+        c.tcp = true;
+        p = pair_of(&c);
+        from = conn_new(p.client);
+        for (unsigned i = 0; i < N; i++) {
+            uint8_t *bytes;
+            seed = seed * 1103515245u + 12345u;
+            size[i] = seed >> 16 & 7 ? (seed >> 8) % 6000 : (seed >> 8) % 150000;
+            bytes = payload_new(k->wire, size[i], i);
+            send_ok(from, ASK, bytes, size[i]);
+            free(bytes);
+        }
+        to = accept_ok(p.server);
+        for (unsigned i = 0; i < N; i++)
+            kept[i] = recv_ok(to);
+        for (unsigned i = 0; i < N; i++) {
+            must(payload_is(k->wire, kept[i], size[i], i));
+            nl_packet_free(kept[i]);
+        }
+        nl_conn_rele(from);
+        nl_conn_rele(to);
+        pair_free(&p);
+    }
+}
+
+/* An idle link makes no work: the background thread sleeps after the last sweep. */
+static void test_idle_link_is_idle(void **state)
+{
+    pair p = pair_new(KIND_2016);
+    nl_conn *c = conn_new(p.client), *s;
+    uint64_t wakeups;
+    int64_t end;
+
+    (void)state;
+    send_ok(c, ASK, NULL, 0);
+    s = accept_ok(p.server);
+    end = in_ms(PATIENCE_MS);
+    do {                                        /* until a while has passed without a round */
+        int64_t quiet = in_ms(100);
+        must(nl_now_ns() < end);
+        wakeups = nl_poller_wakeups();
+        wait_until(nl_now_ns() > quiet);
+    } while (nl_poller_wakeups() != wakeups);
+    send_ok(c, ASK, NULL, 0);                   /* and it is watched all the same */
+    wait_until(stats_of(p.server).packets_received == 2);
+    nl_conn_rele(c);
+    nl_conn_rele(s);
+    pair_free(&p);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_token_travels), TEST(test_leader_leaves), TEST(test_poller_reads_for_nobody),
+        TEST(test_own_asks_while_nobody_accepts), TEST(test_pause_with_waiters), TEST(test_pause_ends_with_the_conn),
+        TEST(test_giants), TEST(test_sizes_back_to_back), TEST(test_idle_link_is_idle),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
