@@ -130,6 +130,7 @@ void nl_ask_end(nl_ask *ask)
         return;                                         /* written by a reader until we have the lock */
     if (ask->conn)
         give_up_locked(ask->conn);
+    link->stats.late_answers += ask->answer != NULL;    /* it came after the last wait had given up */
     nl_packet_free(ask->answer);
     *ask = (nl_ask){ .conn_id = ask->conn_id };
     nl_link_leave(link);

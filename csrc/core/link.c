@@ -515,9 +515,9 @@ static bool discard_input(nl_link *link)
 
 static int64_t slice(int64_t deadline_ns, int64_t longest)
 {
-    int64_t left = deadline_ns == NL_FOREVER ? longest : deadline_ns - sys_now_ns();
+    int64_t now = sys_now_ns();
 
-    return left < 0 ? 0 : left < longest ? left : longest;
+    return deadline_ns <= now ? 0 : deadline_ns - now < longest ? deadline_ns - now : longest;
 }
 
 /* NEO/py up to 1.12 spins for ever on a TLS stream that ends properly (mended behind 1.12, by its commit 061cd5d8); what it

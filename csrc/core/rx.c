@@ -325,7 +325,7 @@ static ssize_t rx_fill(nl_link *link, nl_waiter *w, int64_t deadline_ns, bool *s
         *slept = true;
         if ((n = rx_spin(link, deadline_ns, why)) != -EAGAIN)
             return n;
-        if (deadline_ns == NL_FOREVER || deadline_ns - sys_now_ns() > NL_RCVTIMEO_NS)
+        if (deadline_ns > sys_now_ns() + NL_RCVTIMEO_NS)
             return rx_read(link, 0, why);
     }
     n = rx_poll(link, w, deadline_ns);

@@ -88,16 +88,22 @@ size_t kit_descriptors(void)    { return entries("/proc/self/fd"); }
 
 static struct { size_t threads, descriptors; } before;
 
-static void *no_thread(void *arg) { return arg; }
+static void *tell_name(void *arg)
+{
+    snprintf(arg, 64, "/proc/self/task/%d", (int)gettid());
+    return NULL;
+}
 
 int kit_enter(void **state)
 {
     pthread_t first;
+    char name[64];
 
     (void)state;
     signal(SIGPIPE, SIG_IGN);
-    must(pthread_create(&first, NULL, no_thread, NULL) == 0);       /* a sanitizer may start one of its own with it */
+    must(pthread_create(&first, NULL, tell_name, name) == 0);       /* a sanitizer may start one of its own with it */
     pthread_join(first, NULL);
+    wait_until(access(name, F_OK) != 0);                            /* a joined thread is seen for a moment more */
     nl_shutdown();
     before.threads = kit_threads();
     before.descriptors = kit_descriptors();

@@ -272,6 +272,23 @@ static void test_late_answer(void **state)
     }
 }
 
+/* S28: it came after the last look and before the ask was given up: that is late, too. */
+static void test_answer_between_wait_and_end(void **state)
+{
+    scene s = scene_new(KIND_2016);
+    nl_ask ask;
+    nl_packet *answer = NULL;
+
+    (void)state;
+    must_be(nl_ask_begin(s.link, &ask, ASK, NULL, 0, in_ms(PATIENCE_MS), NULL), NL_OK);
+    must_be(nl_ask_wait(&ask, NL_NOW, &answer), NL_ETIMEOUT);
+    says(&s, ask.conn_id, ANSWER);
+    wait_until(stats_of(s.link).packets_received == 1);
+    nl_ask_end(&ask);
+    must(!answer && stats_of(s.link).late_answers == 1 && stats_of(s.link).conns == 0);
+    scene_end(&s);
+}
+
 /* S31: NEO/py counts as we do, so one id is open in both directions at once, told apart by the answer bit. */
 static void test_one_id_both_ways(void **state)
 {
@@ -539,7 +556,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_refuse), TEST(test_ignore), TEST(test_close_accept), TEST(test_backlog_full), TEST(test_conns_limit),
         TEST(test_closed_conn), TEST(test_closed_id_comes_back), TEST(test_no_memory_of_the_closed),
-        TEST(test_two_of_ours_never_play_ping_pong), TEST(test_late_answer), TEST(test_one_id_both_ways),
+        TEST(test_two_of_ours_never_play_ping_pong), TEST(test_late_answer), TEST(test_answer_between_wait_and_end),
+        TEST(test_one_id_both_ways),
         TEST(test_parity), TEST(test_push), TEST(test_ids_wrap), TEST(test_ids_step_over_the_open),
         TEST(test_many_dead_ids), TEST(test_burst_of_refusals_is_no_flood), TEST(test_close_recv_of_many_is_no_flood),
         TEST(test_flood), TEST(test_order_across_conns),
