@@ -490,7 +490,7 @@ static bool is_plain_peer(const nl_tls *tls)
 
 static void describe_loss(nl_tls *tls, int ssl_error, nl_fault *why)
 {
-    unsigned long e = ERR_peek_error();
+    unsigned long e = ERR_GET_LIB(ERR_peek_error()) == ERR_LIB_SSL ? ERR_peek_error() : ERR_peek_last_error();
     int reason = ERR_GET_REASON(e);
     bool ssl_lib = ERR_GET_LIB(e) == ERR_LIB_SSL;
     long verdict = SSL_get_verify_result(tls->ssl);
