@@ -259,7 +259,7 @@ nl_err nl_link_notify(nl_link *link, uint16_t code, const void *payload, size_t 
     if ((e = nl_tx_check(link, UINT32_MAX, code, payload, len)) != NL_OK || (e = nl_link_enter(link)) != NL_OK)
         return e;
     if ((e = nl_tx_room_locked(link, NULL, NL_HEAD_MAX + len, deadline_ns)) == NL_OK)
-        e = nl_tx_send_locked(link, NULL, nl_id_next_locked(link), code, payload, len, deadline_ns, maybe_sent);
+        e = nl_tx_notify_locked(link, nl_id_next_locked(link), code, payload, len, deadline_ns, maybe_sent);
     nl_link_leave(link);
     return e;
 }
