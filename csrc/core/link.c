@@ -179,7 +179,7 @@ static void link_event(nl_pollee *p, uint32_t events)
 }
 
 static bool link_sweep(nl_pollee *p)        { return nl_rx_sweep(link_of(p)); }
-static void link_timer(nl_pollee *p)        { (void)p; }
+static void link_timer(nl_pollee *p)        { nl_tx_uncork(link_of(p)); }
 static void link_released(nl_pollee *p)     { nl_link_rele_memory(link_of(p)); }
 
 static const nl_pollee_ops link_ops = { link_event, link_timer, link_sweep, link_released };
@@ -474,6 +474,7 @@ void nl_link_abort(nl_link *link)
     if (is_forked(link))
         return;
     pthread_mutex_lock(&link->mu);
+    nl_tx_kick_locked(link);            /* a burst of notifications that is still corked was told to be on its way */
     abort_locked(link);
     pthread_mutex_unlock(&link->mu);
 }

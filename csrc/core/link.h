@@ -38,6 +38,7 @@
 
 #define NL_RCVTIMEO_NS   INT64_C(20000000)  /* longest blocking read; see rx.c */
 #define NL_CTL_BYTES     ((size_t)64 << 10) /* "refused" and "closed" replies that may wait unsent: then it is a flood */
+#define NL_CORK_NS       INT64_C(2000000)   /* longest wait of a notification in a burst; see tx.c */
 #define NL_CONNS_KEPT    64u                /* free Conns a link keeps for reuse */
 
 /* A thread that waits for something the reader brings, on that thread's stack. */
@@ -114,6 +115,8 @@ typedef struct nl_tx {
     size_t       bytes;         /* [mu] taken from senders, not yet by the kernel */
     size_t       ctl_bytes;     /* [mu] of them, the core's own replies, at the most */
     nl_list      waiters;       /* [mu] senders that wait for room */
+    int64_t      notified_ns;   /* [mu] when the last notification came */
+    bool         corked;        /* [mu] the poller's timer is set, to write what a burst left behind */
 } nl_tx;
 
 struct nl_link {
@@ -201,6 +204,10 @@ void   nl_rx_fini(nl_link *link);
  * dropped it. */
 nl_err nl_tx_send_locked(nl_link *link, nl_conn *conn, uint32_t id, uint16_t code, const void *payload, size_t len,
                          int64_t deadline_ns, bool *maybe_sent);
+/* The same for a notification: one close behind another may wait up to NL_CORK_NS to be written with those that follow. */
+nl_err nl_tx_notify_locked(nl_link *link, uint32_t id, uint16_t code, const void *payload, size_t len,
+                           int64_t deadline_ns, bool *maybe_sent);
+void   nl_tx_uncork(nl_link *link);                     /* poller: the timer. mu not held */
 /* Checks that need no lock: size, and that the payload is what the wire wants. */
 nl_err nl_tx_check(const nl_link *link, uint32_t id, uint16_t code, const void *payload, size_t len);
 nl_err nl_tx_room_locked(nl_link *link, nl_conn *conn, size_t total, int64_t deadline_ns);

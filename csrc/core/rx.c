@@ -472,6 +472,8 @@ nl_err nl_rx_wait_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
     bool slept = false;
 
     nl_list_push(&link->rx.waiters, &w->all);
+    if (link->tx.first)
+        nl_tx_kick_locked(link);            /* what is corked must not wait for us; drops mu, so only now that w can be woken */
     link->stats.waiters++;
     while (!w->ready && e == NL_OK) {
         if (link->rx.holder == NL_RX_NONE && rx_may_read(link)) {

@@ -15,6 +15,10 @@
  * sleep in tx.waiters. Replies that the reader makes are queued, never written by it if that could wait, and bounded by
  * NL_CTL_BYTES.
  *
+ * Notifications in a burst are not worth a system call each. One that comes within BURST_NS of another is only queued: it
+ * leaves with CORK_BYTES of its kind, with the next packet that is no notification, when anybody waits for anything on the
+ * link, at close, or after NL_CORK_NS by the poller's timer. A notification by itself leaves at once.
+ *
  * Failure: the fault is kept in tx_fault and the socket is shut down both ways; but what the peer sent before it went is
  * still in the socket, so the link goes down only when a reader has come to the end of it.
  */
@@ -25,6 +29,9 @@
 #define QUEUE_BLOCK   ((size_t)16 << 10)        /* least size of a queue block */
 #define STAY_BYTES    ((size_t)64 << 10)        /* a rest from this size on is waited for, not copied ... */
 #define STAY_NS       INT64_C(5000000)          /* ... as long as the socket takes something every so often */
+#define BURST_NS      INT64_C(20000)            /* notifications closer than this are a burst */
+#define CORK_BYTES    ((size_t)16 << 10)        /* a burst is written whenever so much waits ... */
+#define CORK_PACKET   ((size_t)1 << 10)         /* ... and larger packets are worth a write of their own */
 #define TLS_STEP      ((size_t)128 << 10)       /* plaintext encrypted before the socket is tried again */
 #define TLS_RECORD    ((size_t)16 << 10)        /* what one record holds */
 
@@ -468,6 +475,38 @@ nl_err nl_tx_send_locked(nl_link *link, nl_conn *conn, uint32_t id, uint16_t cod
         *maybe_sent = true;
     count_sent_locked(link, id, code, len);
     return send_now_locked(link, conn, iov, deadline_ns);
+}
+
+nl_err nl_tx_notify_locked(nl_link *link, uint32_t id, uint16_t code, const void *payload, size_t len,
+                           int64_t deadline_ns, bool *maybe_sent)
+{
+    nl_tx *tx = &link->tx;
+    int64_t now = sys_now_ns();
+    bool burst = now - tx->notified_ns < BURST_NS;
+    nl_err e;
+
+    tx->notified_ns = now;
+    if (!burst || len > CORK_PACKET || tx->holder != NL_TX_NONE)
+        return nl_tx_send_locked(link, NULL, id, code, payload, len, deadline_ns, maybe_sent);
+    if ((e = nl_tx_queue_locked(link, id, code, payload, len)) != NL_OK)
+        return e;
+    if (maybe_sent)
+        *maybe_sent = true;
+    if (tx->bytes >= CORK_BYTES) {
+        nl_tx_kick_locked(link);
+    } else if (!tx->corked) {
+        tx->corked = true;
+        nl_poller_timer(&link->pollee, now + NL_CORK_NS);
+    }
+    return NL_OK;
+}
+
+void nl_tx_uncork(nl_link *link)
+{
+    pthread_mutex_lock(&link->mu);
+    link->tx.corked = false;
+    nl_tx_kick_locked(link);
+    pthread_mutex_unlock(&link->mu);
 }
 
 void nl_tx_reply_locked(nl_link *link, uint32_t id, const char *text)
