@@ -234,6 +234,8 @@ static void shake_wait(shake *s)
 {
     nl_opening *o = &s->opening;
     nl_poller_timer(&s->pollee, o->until < s->deadline_ns ? o->until : s->deadline_ns);
+    if (is_closed(s->listener))
+        nl_poller_timer(&s->pollee, 0);         /* close set it, and we may have set it back */
     if (nl_poller_watch(&s->pollee, (uint32_t)o->want) != NL_OK) {
         nl_fault_set(&o->why, NL_EHANDSHAKE, errno, "epoll: %s", strerror(errno));
         shake_fail(s);
