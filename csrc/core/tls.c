@@ -53,6 +53,7 @@ struct nl_tls {
     bytes       lent;                   /* [mu] ... and before it, this: the data are the write token's */
     uint8_t     first;                  /* [mu] first byte received, once `spoken`: whoever speaks TLS begins a record */
     bool        spoken;                 /* [mu] */
+    char        refused[100];           /* [mu] the subject of the certificate that did not pass */
     bool        lost;                   /* [mu] and then for ever */
     nl_fault    fault;                  /* [mu] why, if lost */
 };
@@ -401,7 +402,6 @@ static void set_rules(SSL_CTX *ssl, bool check_crl)
     SSL_CTX_set_num_tickets(ssl, 0);
     SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_mode(ssl, SSL_MODE_RELEASE_BUFFERS);
-    SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
     unsigned long flags = X509_V_FLAG_X509_STRICT | (check_crl ? X509_V_FLAG_CRL_CHECK : 0);
     X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(ssl), flags);
 }
@@ -463,14 +463,22 @@ void nl_tls_ctx_rele(nl_tls_ctx *ctx)
 
 /* ---- why a session was lost -------------------------------------------------------------------------------------- */
 
-/* The certificate, named as people know it. */
-static void describe_certificate(nl_tls *tls, long verdict, nl_fault *why)
+/* OpenSSL asks about each certificate of a chain, inside a call that holds mu, and keeps none that does not pass. This only
+ * notes its name, as people know it: the verdict stands. */
+static int note_refused(int passes, X509_STORE_CTX *store)
 {
-    char subject[100] = "";
-    X509 *cert = SSL_get0_peer_certificate(tls->ssl);
-    if (cert)
-        X509_NAME_oneline(X509_get_subject_name(cert), subject, sizeof subject);
-    nl_fault_set(why, NL_EPROTO, 0, "the peer's certificate%s%s is refused: %s", *subject ? " " : "", subject,
+    SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+    X509 *cert = X509_STORE_CTX_get_current_cert(store);
+    if (!passes && ssl && cert) {
+        nl_tls *tls = SSL_get_app_data(ssl);
+        X509_NAME_oneline(X509_get_subject_name(cert), tls->refused, sizeof tls->refused);
+    }
+    return passes;
+}
+
+static void describe_certificate(const nl_tls *tls, long verdict, nl_fault *why)
+{
+    nl_fault_set(why, NL_EPROTO, 0, "the peer's certificate %s%sis refused: %s", tls->refused, *tls->refused ? " " : "",
                  X509_verify_cert_error_string(verdict));
 }
 
@@ -544,6 +552,8 @@ static bool make_session(nl_tls *tls, nl_role role)
         BIO_free(bio);
         return false;
     }
+    SSL_set_app_data(tls->ssl, tls);
+    SSL_set_verify(tls->ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, note_refused);
     BIO_set_data(bio, tls);
     BIO_set_init(bio, 1);
     SSL_set_bio(tls->ssl, bio, bio);            /* takes it */
