@@ -170,6 +170,7 @@ static void test_closed_conn(void **state)
         says(&s, 5, ASK);
         conn = accept_ok(s.link);
         nl_conn_close(conn);
+        hears(&s, 5, "connection closed");      /* the one that waited unread */
         says(&s, 5, ERROR);
         says(&s, 5, ANSWER);
         says(&s, 5, notification(k->wire));
@@ -237,6 +238,7 @@ static void test_two_of_ours_never_play_ping_pong(void **state)
 
         send_ok(c, ASK, NULL, 0);
         s = accept_ok(p.server);
+        recv_is(s, ASK);
         nl_conn_close(s);
         send_ok(c, ASK, NULL, 0);               /* answered "connection closed" ... */
         wait_until(stats_of(p.server).packets_received == 2);
