@@ -13,7 +13,7 @@ pytest loads this module with every run where neolink is installed, so it import
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -49,6 +49,6 @@ def neolink_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
         yield cluster
 
 
-def _arguments(request: pytest.FixtureRequest, marker: str) -> dict[str, object]:
+def _arguments(request: pytest.FixtureRequest, marker: str) -> dict[str, Any]:
     found = request.node.get_closest_marker(marker)
     return dict(found.kwargs) if found else {}

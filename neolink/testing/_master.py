@@ -108,7 +108,7 @@ class MasterNode(Commands):
 
     # ---- telling
 
-    def tell(self, message: Any, roles: Iterable[NodeTypes] = PEERS, besides: Session | None = None) -> None:
+    def tell(self, message: Any, roles: tuple[NodeTypes | None, ...] = PEERS, besides: Session | None = None) -> None:
         """Send a notification to all identified peers of these roles."""
         for session in self.sessions:
             if session.role in roles and session is not besides:

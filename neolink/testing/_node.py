@@ -112,10 +112,8 @@ class ServerNode:
     _handlers: ClassVar[dict[str, tuple[Handler, tuple[NodeTypes | None, ...]]]] = {}
 
     def __init_subclass__(cls) -> None:
-        cls._handlers = dict(cls._handlers)
-        for method in vars(cls).values():
-            for name, roles in getattr(method, "handles", ()):
-                cls._handlers[name] = method, roles
+        cls._handlers = {name: (method, roles) for base in reversed(cls.__mro__) for method in vars(base).values()
+                         for name, roles in getattr(method, "handles", ())}
 
     def __init__(self, state: State, nid: int, tls: neolink.TLS | None) -> None:
         self.state = state

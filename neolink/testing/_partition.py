@@ -116,6 +116,7 @@ class PartitionTable:
         incomplete = any(row.get(nid) not in READABLE for nid in chosen)
         changes = []
         for nid, state in row.items():
+            wanted: CellStates
             if nid in chosen:
                 wanted = CellStates.UP_TO_DATE if state is CellStates.FEEDING else state
             else:

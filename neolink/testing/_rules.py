@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
 from neolink import _core
 from neolink.proto import Message, nid_str
 
 if TYPE_CHECKING:
-    from neolink import Packet, Request
     from neolink.testing._node import Call, ServerNode
     from neolink.testing._state import State
 
@@ -81,8 +79,8 @@ class Gate(Action):
     Only what matches waits; other messages of the same peer are answered meanwhile.
     """
 
-    def __init__(self, reply: Reply | None = None) -> None:
-        self._action = PASS if reply is None else as_action(reply)
+    def __init__(self, reply: Any = None) -> None:
+        self._action: Action = PASS if reply is None else as_action(reply)
         self._held: list[Call] = []
         self._open = False
         self._state: State | None = None
@@ -115,8 +113,6 @@ PASS = _Pass()
 SILENCE = _Silence()
 HANG_UP = _HangUp(reset=False)
 RESET = _HangUp(reset=True)
-
-Reply = "Message | Packet | Action | Callable[[Request], Any]"
 
 
 class _Answer(Action):
