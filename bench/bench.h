@@ -2,13 +2,13 @@
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
- * A contender is a process that does one kind of operation. It sets itself up and writes "ready"; then, for each line with a
- * number n on its standard input, it does n operations and answers with one line: wall time and CPU time of the process, in
- * nanoseconds. run.py gives the contenders of a comparison their rounds in turn, so that a machine that is slow for a
- * while is slow for all of them. A contender that waits for its round sleeps in a read.
+ * A contender is a process that does one kind of operation. It sets itself up and writes "ready"; then, for each line
+ * with a number n on its standard input, it does n operations and answers with one line: wall time and CPU time of the
+ * process, in nanoseconds. run.py gives the contenders of a comparison their rounds in turn, so that a machine that is
+ * slow for a while is slow for all of them. A contender that waits for its round sleeps in a read.
  *
- * Codes of the test traffic: a node of peer.c drops packets of code NOTE, returns a packet of code ASK as its own answer,
- * and answers TAKE, whose payload is two 32-bit numbers, with so many packets of so many bytes of payload.
+ * Codes of the test traffic: a node of peer.c drops packets of code NOTE, returns a packet of code ASK as its own
+ * answer, and answers TAKE, whose payload is two 32-bit numbers, with so many packets of so many bytes of payload.
  */
 #ifndef BENCH_H
 #define BENCH_H
@@ -74,7 +74,8 @@ static inline int listen_and_tell(void)
     socklen_t len = sizeof a;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-    if (fd < 0 || bind(fd, (struct sockaddr *)&a, len) || listen(fd, 128) || getsockname(fd, (struct sockaddr *)&a, &len))
+    if (fd < 0 || bind(fd, (struct sockaddr *)&a, len) || listen(fd, 128)
+            || getsockname(fd, (struct sockaddr *)&a, &len))
         die("listen");
     printf("%d\n", ntohs(a.sin_port));
     fflush(stdout);
@@ -115,8 +116,8 @@ static inline void write_all(int fd, const void *p, size_t n)
     }
 }
 
-/* Pins the calling thread to the CPU that $BENCH_CPU names, if it does. Done after the set-up, so that whoever looks how
- * many CPUs there are while a link is made sees those of the machine. */
+/* Pins the calling thread to the CPU that $BENCH_CPU names, if it does. Done after the set-up, so that whoever looks
+ * how many CPUs there are while a link is made sees those of the machine. */
 static inline void pin_self(void)
 {
     const char *cpu = getenv("BENCH_CPU");

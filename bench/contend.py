@@ -1,8 +1,9 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
 """The Python contenders and servers: `python contend.py NAME ARGUMENT...`, started by rows.py.
 
-A contender is a function here that returns another one, which does n operations. See bench.h for the rounds, and for the
-codes of the packets. What a contender needs is imported inside it, so that neolink need not be there to run its peers.
+A contender is a function here that returns another one, which does n operations. See bench.h for the rounds, and for
+the codes of the packets. What a contender needs is imported inside it, so that neolink need not be there to
+run its peers.
 """
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Literal, cast
 
 NOTE, ASK, TAKE, ANSWER = 1, 2, 3, 0x8000
 BULK = 1 << 20
@@ -54,11 +56,11 @@ def link_ask(port: str, size: str) -> Operations:
     return run
 
 
-def link_ask_m(port: str, kind: str, wire: str) -> Operations:
+def link_ask_state(port: str, kind: str, wire: Literal["M", "N"]) -> Operations:
     """AskClusterState to a server that knows its answer: as raw packets, or as typed messages."""
     import neolink
     from neolink import proto
-    link = neolink.NodeLink(connect(port), "client", wire=wire)     # type: ignore[arg-type]
+    link = neolink.NodeLink(connect(port), "client", wire=wire)
     message = proto.AskClusterState()
     code, payload = proto.encode(message, wire)
     assert link.ask(message) == proto.AnswerClusterState(state=proto.ClusterStates.RUNNING)
@@ -89,7 +91,7 @@ def link_ctl(address: str) -> Operations:
 
 def neoctl_ask(address: str) -> Operations:
     """The same with NEO/py's own class. Runs in NEO/py's interpreter."""
-    from neo.neoctl.neoctl import NeoCTL    # type: ignore[import-not-found]
+    from neo.neoctl.neoctl import NeoCTL    # type: ignore[import-not-found,unused-ignore]
     host, port = address.rsplit(":", 1)
     ctl = NeoCTL((host.encode(), int(port)))
     ctl.getClusterState()
@@ -236,8 +238,14 @@ def uvloop_ask(port: str, size: str) -> Operations:
     import uvloop
 
     class Peer(asyncio.Protocol):
+        transport: asyncio.Transport
+
         def __init__(self) -> None:
-            self.data, self.answer = b"", loop.create_future()
+            self.data = b""
+            self.answer: asyncio.Future[bytes] = loop.create_future()
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = cast(asyncio.Transport, transport)     # uvloop's is one, but does not derive from it
 
         def data_received(self, data: bytes) -> None:
             self.data += data
@@ -246,12 +254,12 @@ def uvloop_ask(port: str, size: str) -> Operations:
                 self.data = b""
 
     loop, payload = uvloop.new_event_loop(), bytes(int(size))
-    transport, peer = loop.run_until_complete(loop.create_connection(Peer, "127.0.0.1", int(port)))
+    _, peer = loop.run_until_complete(loop.create_connection(Peer, "127.0.0.1", int(port)))
 
     async def asks(n: int) -> None:
         for i in range(n):
             peer.answer = loop.create_future()
-            transport.write(HEAD.pack(2 * i + 1, ASK, HEAD.size + len(payload)) + payload)
+            peer.transport.write(HEAD.pack(2 * i + 1, ASK, HEAD.size + len(payload)) + payload)
             await peer.answer
 
     return lambda n: loop.run_until_complete(asks(n))
@@ -389,8 +397,9 @@ def nng_server() -> None:
 
 CONTENDERS: dict[str, Callable[..., Operations]] = {
     function.__name__: function
-    for function in (socket_ask, link_ask, link_ask_m, link_ctl, neoctl_ask, socket_window, link_many, socket_threads, link_threads, zmq_threads,
-                     zmq_ask, nng_ask, uvloop_ask, link_notes, link_notes_many, link_take, busy)
+    for function in (socket_ask, link_ask, link_ask_state, link_ctl, neoctl_ask, socket_window, link_many,
+                     socket_threads, link_threads, zmq_threads, zmq_ask, nng_ask, uvloop_ask, link_notes,
+                     link_notes_many, link_take, busy)
 }
 SERVERS: dict[str, Callable[[], None]] = {
     function.__name__: function for function in (socket_server, recv1_server, serve_server, zmq_server, nng_server)

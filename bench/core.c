@@ -135,9 +135,9 @@ static void print_stats(void)
 
     nl_link_stats(link_, &s);
     fprintf(stderr, "sent %lu received %lu takes %lu handovers %lu arms %lu poller reads %lu idle wake-ups %lu "
-            "tx turns %lu handoffs %lu for others %lu spins %lu hits %lu\n", s.packets_sent, s.packets_received, s.rx_takes,
-            s.rx_handovers, s.rx_arms, s.poller_reads, s.poller_idle_wakeups, s.tx_turns, s.tx_handoffs, s.tx_for_others,
-            s.spins, s.spin_hits);
+            "tx turns %lu handoffs %lu for others %lu spins %lu hits %lu\n", s.packets_sent, s.packets_received,
+            s.rx_takes, s.rx_handovers, s.rx_arms, s.poller_reads, s.poller_idle_wakeups, s.tx_turns, s.tx_handoffs,
+            s.tx_for_others, s.spins, s.spin_hits);
 }
 
 int main(int argc, char **argv)

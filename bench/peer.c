@@ -3,8 +3,8 @@
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
  *   peer node                    a server for all rows of wire 2016, see bench.h; a blocking thread per connection
- *   peer canned N|M LEN TAIL     a server that answers every request with its id followed by TAIL (hex); LEN is how many
- *                                bytes a request has after its id
+ *   peer canned N|M LEN TAIL     a server that answers every request with its id followed by TAIL (hex); LEN is how
+ *                                many bytes a request has after its id
  *   peer ask PORT SIZE           contender: one round trip after the other, SIZE bytes of payload
  *   peer window PORT SIZE COUNT  contender: COUNT requests in one write, then their answers
  *   peer notes PORT SIZE         contender: one write per packet, and one round trip at the end of a round
@@ -36,8 +36,8 @@ static void send_bulk(int fd, const uint8_t *request)
     free(packet);
 }
 
-/* Handles the whole packets at the start of buf[0 .. n): requests become answers, gathered at the start. Returns how many
- * bytes it has done with; *skip is what is still to come of a notification larger than the buffer. */
+/* Handles the whole packets at the start of buf[0 .. n): requests become answers, gathered at the start. Returns how
+ * many bytes it has done with; *skip is what is still to come of a notification larger than the buffer. */
 static size_t handle(int fd, uint8_t *buf, size_t n, size_t *skip)
 {
     size_t at = 0, out = 0;

@@ -2,8 +2,9 @@
 """Races: contenders that take short turns in one run, and what their times say about each other.
 
 On a machine that others use too, two measurements made one after the other differ by more than what is compared. So the
-contenders of a race are processes that all stay alive, connected and warm, and do rounds of a few milliseconds in turn. Each
-round gives one ratio of neighbours in time; the race's result is the median of those, and its spread their quartiles.
+contenders of a race are processes that all stay alive, connected and warm, and do rounds of some milliseconds in turn.
+Each turn gives one ratio of neighbours in time; the race's result is the median of those, and its spread their
+quartiles.
 
 A contender speaks the protocol at the top of bench.h, whatever language it is written in.
 """
@@ -14,7 +15,7 @@ import statistics
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, Self
 
 CPUS = sorted(os.sched_getaffinity(0))
 
@@ -30,7 +31,7 @@ class Place:
 
 
 ONE_CORE = Place("one core", frozenset(CPUS[:1]), CPUS[0], frozenset(CPUS[:1]))
-TWO_CORES = Place("two cores", frozenset(CPUS), CPUS[0], frozenset(CPUS[1:2] or CPUS[:1]))
+TWO_CORES = Place("two cores" if len(CPUS) > 1 else "one core", frozenset(CPUS), CPUS[0], frozenset(CPUS[1:2] or CPUS[:1]))
 ANYWHERE = Place("anywhere", frozenset(CPUS), None, frozenset(CPUS))
 PLACES = [ONE_CORE, TWO_CORES] if len(CPUS) > 1 else [ONE_CORE]
 
@@ -62,7 +63,7 @@ class Process:
         assert stream is not None
         return stream
 
-    def __enter__(self) -> Process:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -180,7 +181,8 @@ class Result:
         goal = "" if self.goal is None else f"goal {'>=' if self.at_least else '<='} {self.goal:g}"
         verdict = {True: "met", False: "MISSED", None: ""}[self.met]
         notes = ", ".join(f"{name} {text}" for name, text in self.notes.items())
-        return f"  {self.title:44} {self.place:9} {self.value!s:>22} {self.unit:6} {goal:14} {verdict:7} {notes}".rstrip()
+        value = f"{self.value!s:>22} {self.unit:4}"
+        return f"  {self.title:46} {self.place:9} {value} {goal:10} {verdict:7} {notes}".rstrip()
 
 
 def race(contenders: Sequence[Contender], settings: Settings) -> None:

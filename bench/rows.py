@@ -84,6 +84,25 @@ def in_c(source: str, what: str, server: Server, place: Place, *arguments: str, 
     return Contender(f"{source} {what}", [program(source), what, server.port, *arguments], place, step, **environment)
 
 
+def time_of(title: str, place: Place, ours: Contender, theirs: Contender, goal: float | None = None, /,
+            **notes: str) -> Result:
+    """Our time over theirs; at most the goal."""
+    return Result(f"time of {title}", place.name, time_ratio(ours, theirs), "x", goal, notes=notes)
+
+
+def speed_of(title: str, place: Place, ours: Contender, theirs: Contender, goal: float | None = None, /,
+             **notes: str) -> Result:
+    """Our speed over theirs; at least the goal."""
+    return Result(f"speed of {title}", place.name, speed_ratio(ours, theirs), "x", goal, at_least=True, notes=notes)
+
+
+def rate_of(title: str, place: Place, contender: Contender, goal: float | None = None, by_cpu: bool = False) -> Result:
+    """Operations per second of wall time, or of CPU time; at least the goal. The other one as a note."""
+    other = f"{million_per_second(contender, not by_cpu)} M/s"
+    return Result(title, place.name, million_per_second(contender, by_cpu), "M/s", goal, at_least=True,
+                  notes={"of wall time" if by_cpu else "of CPU time": other})
+
+
 def in_python(what: str, server: Server, place: Place, *arguments: str, step: int = 1) -> Contender:
     """A contender of contend.py."""
     command = [sys.executable, str(HERE / "contend.py"), what, server.port, *arguments]
@@ -95,147 +114,144 @@ def python_server(what: str, place: Place) -> Server:
     return Server([sys.executable, str(HERE / "contend.py"), what], place)
 
 
+def gib_per_second(contender: Contender) -> str:
+    """Of operations of 1 MiB."""
+    return f"{million_per_second(contender).median * 1e6 / 1024:.2f} GiB/s"
+
+
 @row(1, "C core: ask, one outstanding, against blocking C")
 def core_ask(settings: Settings) -> Iterator[Result]:
     for place, goal in zip(PLACES, (1.06, 0.75)):
         with (node(place) as server, in_c("peer", "ask", server, place, SIZE) as bare,
               in_c("core", "ask", server, place, SIZE) as ours):
             race([bare, ours], settings)
-            yield Result("time of nl_ask / blocking C", place.name, time_ratio(ours, bare), "x", goal,
-                         notes={"ours": micros(ours), "C": micros(bare)})
+            yield time_of("nl_ask / blocking C", place, ours, bare, goal, ours=micros(ours), C=micros(bare))
 
 
 @row(2, "Python: link.ask(code, payload), one outstanding")
 def python_ask(settings: Settings) -> Iterator[Result]:
     need("neolink")
+    peers = [peer for peer in (("zmq", "zmq_ask", "zmq_server"), ("pynng", "nng_ask", "nng_server"),
+                               ("uvloop", "uvloop_ask", None)) if installed(peer[0])]
     for place, goal in zip(PLACES, (1.15, 0.80)):
         with ExitStack() as stack:
             server = stack.enter_context(node(place))
             bare = stack.enter_context(in_c("peer", "ask", server, place, SIZE))
             python = stack.enter_context(in_python("socket_ask", server, place, SIZE))
             ours = stack.enter_context(in_python("link_ask", server, place, SIZE))
-            others = [stack.enter_context(in_python(what, stack.enter_context(python_server(echo, place)) if echo else server,
-                                                    place, SIZE))
-                      for module, what, echo in (("zmq", "zmq_ask", "zmq_server"), ("pynng", "nng_ask", "nng_server"),
-                                                 ("uvloop", "uvloop_ask", "")) if installed(module)]
+            others = []
+            for _, what, echo in peers:
+                its_server = stack.enter_context(python_server(echo, place)) if echo else server
+                others.append(stack.enter_context(in_python(what, its_server, place, SIZE)))
             race([bare, python, ours, *others], settings)
-            yield Result("time of link.ask / blocking C", place.name, time_ratio(ours, bare), "x", goal,
-                         notes={"ours": micros(ours), "C": micros(bare)})
-            yield Result("time of link.ask / bare Python socket", place.name, time_ratio(ours, python), "x",
-                         None if place is ONE_CORE else 0.8, notes={"Python": micros(python)})
-            for other in others:
-                yield Result(f"time of link.ask / {other.name}", place.name, time_ratio(ours, other), "x", None,
-                             notes={"it": micros(other)})
+            yield time_of("link.ask / blocking C", place, ours, bare, goal, ours=micros(ours), C=micros(bare))
+            yield time_of("link.ask / bare Python socket", place, ours, python, None if place is ONE_CORE else 0.8,
+                          Python=micros(python))
+            for (module, *_), other in zip(peers, others):
+                yield time_of(f"link.ask / {module}", place, ours, other, None, it=micros(other))
 
 
 @row(3, "Python serving: recv1 and reply, serve; a bare C client")
 def python_serving(settings: Settings) -> Iterator[Result]:
     need("neolink")
-    with (node(ONE_CORE) as in_c_server, python_server("socket_server", ONE_CORE) as socket_server,
-          python_server("recv1_server", ONE_CORE) as recv1_server, python_server("serve_server", ONE_CORE) as serve_server,
-          in_c("peer", "ask", in_c_server, ONE_CORE, SIZE) as bare,
-          in_c("peer", "ask", socket_server, ONE_CORE, SIZE) as python,
-          in_c("peer", "ask", recv1_server, ONE_CORE, SIZE) as recv1,
-          in_c("peer", "ask", serve_server, ONE_CORE, SIZE) as serve):
-        race([bare, python, recv1, serve], settings)
-        notes = {"C": micros(bare)}
-        yield Result("time of recv1+reply / server in C", ONE_CORE.name, time_ratio(recv1, bare), "x", 1.3, notes=notes)
-        yield Result("time of serve(handler) / server in C", ONE_CORE.name, time_ratio(serve, bare), "x", 1.3)
-        yield Result("time of bare Python server / server in C", ONE_CORE.name, time_ratio(python, bare), "x", None)
+    place = ONE_CORE
+    with ExitStack() as stack:
+        servers = [stack.enter_context(server) for server in (
+            node(place), *(python_server(what, place) for what in ("socket_server", "recv1_server", "serve_server")))]
+        clients = [stack.enter_context(in_c("peer", "ask", server, place, SIZE)) for server in servers]
+        race(clients, settings)
+        bare, python, recv1, serve = clients
+        yield time_of("recv1+reply / server in C", place, recv1, bare, 1.3, ours=micros(recv1), C=micros(bare))
+        yield time_of("serve(handler) / server in C", place, serve, bare, 1.3, ours=micros(serve))
+        yield time_of("bare Python server / server in C", place, python, bare)
 
 
 @row(4, "Typed ask: proto.AskClusterState against the same packets raw")
 def typed_ask(settings: Settings) -> Iterator[Result]:
     need("neolink", "msgspec")
+    place = ONE_CORE
     # what follows the id: how long it is in the request, and what it is in the answer, AnswerClusterState(RUNNING)
     for wire, request, answer in (("M", "2", "cd802e91d40102"), ("N", "6", "802e0000000102")):
-        with (Server([program("peer"), "canned", wire, request, answer], ONE_CORE) as server,
-              in_python("link_ask_m", server, ONE_CORE, "raw", wire) as raw,
-              in_python("link_ask_m", server, ONE_CORE, "typed", wire) as typed):
+        with (Server([program("peer"), "canned", wire, request, answer], place) as server,
+              in_python("link_ask_state", server, place, "raw", wire) as raw,
+              in_python("link_ask_state", server, place, "typed", wire) as typed):
             race([raw, typed], settings)
-            yield Result(f"time of typed ask / raw ask, wire {wire}", ONE_CORE.name, time_ratio(typed, raw), "x", 1.35,
-                         notes={"typed": micros(typed), "raw": micros(raw)})
+            yield time_of(f"typed ask / raw ask, wire {wire}", place, typed, raw, 1.35, typed=micros(typed),
+                          raw=micros(raw))
 
 
 @row(5, "ask_many, 64 in flight")
 def many(settings: Settings) -> Iterator[Result]:
     need("neolink")
-    with (node(TWO_CORES) as server, in_c("core", "many", server, TWO_CORES, SIZE, "64", step=64) as core,
-          in_python("socket_window", server, TWO_CORES, SIZE, "64", step=64) as python,
-          in_python("link_many", server, TWO_CORES, SIZE, "64", step=64) as ours,
-          in_python("link_many", server, TWO_CORES, SIZE, "6400", step=6400) as longer):
+    place = TWO_CORES
+    with (node(place) as server, in_c("core", "many", server, place, SIZE, "64", step=64) as core,
+          in_python("socket_window", server, place, SIZE, "64", step=64) as python,
+          in_python("link_many", server, place, SIZE, "64", step=64) as ours,
+          in_python("link_many", server, place, SIZE, "6400", step=6400) as longer):
         race([core, python, ours, longer], settings)
-        yield Result("asks, of the client's CPU time", TWO_CORES.name, million_per_second(ours, by_cpu=True), "M/s", 2.0,
-                     at_least=True, notes={"wall": f"{million_per_second(ours)} M/s"})
-        yield Result("the same in C, of CPU time", TWO_CORES.name, million_per_second(core, by_cpu=True), "M/s", None,
-                     notes={"wall": f"{million_per_second(core)} M/s"})
-        yield Result("6400 at a time, of CPU time", TWO_CORES.name, million_per_second(longer, by_cpu=True), "M/s", None,
-                     notes={"wall": f"{million_per_second(longer)} M/s"})
-        yield Result("speed of ask_many / bare Python window", TWO_CORES.name, speed_ratio(ours, python), "x", None)
+        yield rate_of("asks, of the client's CPU time", place, ours, 2.0, by_cpu=True)
+        yield rate_of("nl_ask_many in C, of CPU time", place, core, by_cpu=True)
+        yield rate_of("6400 at a time, of CPU time", place, longer, by_cpu=True)
+        yield speed_of("ask_many / bare Python window", place, ours, python)
 
 
 @row(6, "64 threads that ask on one link")
 def threads(settings: Settings) -> Iterator[Result]:
     need("neolink")
-    zmq = installed("zmq")
     for place in (ONE_CORE, ANYWHERE):
         with ExitStack() as stack:
             server = stack.enter_context(node(place))
             ours = stack.enter_context(in_python("link_threads", server, place, SIZE, "64", step=64))
             bare = stack.enter_context(in_python("socket_threads", server, place, SIZE, "64", step=64))
-            field = [ours, bare]
-            if zmq:
+            zmq = None
+            if installed("zmq"):
                 echo = stack.enter_context(python_server("zmq_server", place))
-                field.append(stack.enter_context(in_python("zmq_threads", echo, place, SIZE, "64", step=64)))
-            race(field, settings)
-            yield Result("speed of one link / a bare socket per thread", place.name, speed_ratio(ours, bare), "x", 2.5,
-                         at_least=True, notes={"ours": micros(ours), "bare": micros(bare)})
+                zmq = stack.enter_context(in_python("zmq_threads", echo, place, SIZE, "64", step=64))
+            race([ours, bare, zmq] if zmq else [ours, bare], settings)
+            yield speed_of("one link / a bare socket per thread", place, ours, bare, 2.5, ours=micros(ours),
+                           bare=micros(bare))
             if zmq:
-                yield Result("speed of one link / pyzmq, REQ per thread", place.name, speed_ratio(ours, field[2]), "x", 4.0,
-                             at_least=True, notes={"pyzmq": micros(field[2])})
+                yield speed_of("one link / pyzmq, REQ per thread", place, ours, zmq, 4.0, pyzmq=micros(zmq))
 
 
 @row(7, "Notifications")
 def notes(settings: Settings) -> Iterator[Result]:
     need("neolink")
-    with (node(TWO_CORES) as server, in_c("peer", "notes", server, TWO_CORES, SIZE) as bare,
-          in_c("core", "notes", server, TWO_CORES, SIZE) as core,
-          in_c("core", "notes_many", server, TWO_CORES, SIZE, "1000", step=1000) as core_many,
-          in_python("link_notes", server, TWO_CORES, SIZE) as ours,
-          in_python("link_notes_many", server, TWO_CORES, SIZE, "1000", step=1000) as ours_many):
+    place = TWO_CORES
+    with (node(place) as server, in_c("peer", "notes", server, place, SIZE) as bare,
+          in_c("core", "notes", server, place, SIZE) as core,
+          in_c("core", "notes_many", server, place, SIZE, "1000", step=1000) as core_many,
+          in_python("link_notes", server, place, SIZE) as ours,
+          in_python("link_notes_many", server, place, SIZE, "1000", step=1000) as ours_many):
         race([bare, core, core_many, ours, ours_many], settings)
-        yield Result("link.notify in a loop", TWO_CORES.name, million_per_second(ours), "M/s", 1.5, at_least=True,
-                     notes={"of CPU time": f"{million_per_second(ours, by_cpu=True)} M/s"})
-        yield Result("link.notify_many, 1000 packets at a time", TWO_CORES.name, million_per_second(ours_many), "M/s", 10.0,
-                     at_least=True, notes={"of CPU time": f"{million_per_second(ours_many, by_cpu=True)} M/s"})
-        yield Result("nl_link_notify in C", TWO_CORES.name, million_per_second(core), "M/s", None)
-        yield Result("nl_link_notify_many in C", TWO_CORES.name, million_per_second(core_many), "M/s", None)
-        yield Result("a write per packet in C", TWO_CORES.name, million_per_second(bare), "M/s", None)
+        yield rate_of("link.notify in a loop", place, ours, 1.5)
+        yield rate_of("link.notify_many, 1000 packets at a time", place, ours_many, 10.0)
+        yield rate_of("nl_link_notify in C", place, core)
+        yield rate_of("nl_link_notify_many in C", place, core_many)
+        yield rate_of("a write per packet in C", place, bare)
 
 
 @row(8, "Bulk: payloads of 1 MiB")
 def bulk(settings: Settings) -> Iterator[Result]:
     need("neolink")
     for place in PLACES:
-        with (node(place) as server, in_c("peer", "bulk", server, place) as bare, in_c("core", "bulk", server, place) as core,
+        with (node(place) as server, in_c("peer", "bulk", server, place) as bare,
+              in_c("core", "bulk", server, place) as core,
               in_python("link_notes", server, place, str(1 << 20)) as python):
             race([bare, core, python], settings)
-            gib = {"C": f"{million_per_second(bare).median * 1e6 / 1024:.2f} GiB/s"}
-            yield Result("speed of nl_link_notify / C sendmsg", place.name, speed_ratio(core, bare), "x", 0.95, at_least=True,
-                         notes=gib)
-            yield Result("speed of link.notify / C sendmsg", place.name, speed_ratio(python, bare), "x", 0.95, at_least=True)
-        with (node(place) as server, in_c("peer", "take", server, place) as bare, in_c("core", "take", server, place) as core,
-              in_python("link_take", server, place) as python):
+            yield speed_of("nl_link_notify / C sendmsg", place, core, bare, 0.95, C=gib_per_second(bare))
+            yield speed_of("link.notify / C sendmsg", place, python, bare, 0.95)
+        with (node(place) as server, in_c("peer", "take", server, place) as bare,
+              in_c("core", "take", server, place) as core, in_python("link_take", server, place) as python):
             race([bare, core, python], settings)
-            gib = {"C": f"{million_per_second(bare).median * 1e6 / 1024:.2f} GiB/s"}
-            yield Result("speed of nl_conn_recv / C recv", place.name, speed_ratio(core, bare), "x", 0.95, at_least=True,
-                         notes=gib)
-            yield Result("speed of conn.recv / C recv", place.name, speed_ratio(python, bare), "x", 0.95, at_least=True)
+            yield speed_of("nl_conn_recv / C recv", place, core, bare, 0.95, C=gib_per_second(bare))
+            yield speed_of("conn.recv / C recv", place, python, bare, 0.95)
 
 
 def state(what: str, count: int) -> dict[str, float]:
     """What state.c finds."""
-    done = subprocess.run([program("state"), what, str(count)], check=True, text=True, stdout=subprocess.PIPE, timeout=120)
+    done = subprocess.run([program("state"), what, str(count)], check=True, text=True, stdout=subprocess.PIPE,
+                          timeout=120)
     return {name: float(number) for name, number in (line.split() for line in done.stdout.splitlines())}
 
 
@@ -253,18 +269,18 @@ pairs = [socket.socketpair() for _ in range(int(sys.argv[1]))]
 links = [neolink.NodeLink(a, "client") for a, b in pairs[:100]]
 before = resident()
 links += [neolink.NodeLink(a, "client") for a, b in pairs[100:]]
-print("bytes_per_link", (resident() - before) / (len(pairs) - 100))
+print("bytes_per_link", (resident() - before) / (len(pairs) - 100), flush=True)
 before = resident()
 conns = [links[0].new_conn() for _ in range(int(sys.argv[2]))]
-print("bytes_per_conn", (resident() - before) / len(conns))
-os._exit(0)
+print("bytes_per_conn", (resident() - before) / len(conns), flush=True)
+os._exit(0)     # without closing each
 """
 
 
 def python_state(links: int, conns: int) -> dict[str, float]:
     """Resident memory per idle link and Conn of a Python program, objects of Python included."""
-    done = subprocess.run([sys.executable, "-c", "import sys; sys.stdout.reconfigure(line_buffering=True)\n" + PYTHON_STATE,
-                           str(links), str(conns)], cwd=HERE, check=True, text=True, stdout=subprocess.PIPE)
+    done = subprocess.run([sys.executable, "-c", PYTHON_STATE, str(links), str(conns)], cwd=HERE, check=True, text=True,
+                          stdout=subprocess.PIPE)
     return {name: float(number) for name, number in (line.split() for line in done.stdout.splitlines())}
 
 
@@ -309,7 +325,8 @@ def beside_busy(settings: Settings) -> Iterator[Result]:
                  for a, b in ((ours_busy, ours), (bare_busy, bare))]
         yield Result("added to link.ask / added to bare socket", place.name,
                      Spread.of([a / b for a, b in zip(*added, strict=True)]), "x", 0.3,
-                     notes={"ours": f"{micros(ours)} -> {micros(ours_busy)}", "bare": f"{micros(bare)} -> {micros(bare_busy)}"})
+                     notes={"ours": f"{micros(ours)} -> {micros(ours_busy)}",
+                            "bare": f"{micros(bare)} -> {micros(bare_busy)}"})
 
 
 @row(12, "Import time")
@@ -323,13 +340,16 @@ def import_time(settings: Settings) -> Iterator[Result]:
                                   stdout=subprocess.PIPE)
             record.append(int(done.stdout))
     ours, bare = times["neolink"], times["socket, struct"]
-    yield Result("import neolink / import socket, struct", "", Spread.of([a / b for a, b in zip(ours, bare, strict=True)]),
-                 "x", 1.5, notes={"ours": f"{statistics.median(ours) / 1e6:.1f} ms", "bare": f"{statistics.median(bare) / 1e6:.1f} ms"})
+    yield Result("import neolink / import socket, struct", "",
+                 Spread.of([a / b for a, b in zip(ours, bare, strict=True)]), "x", 1.5,
+                 notes={"ours": f"{statistics.median(ours) / 1e6:.1f} ms",
+                        "bare": f"{statistics.median(bare) / 1e6:.1f} ms"})
 
 
 def certificates() -> list[str]:
     """The paths of a CA, and of a certificate and a key that both ends use; made by the openssl command."""
-    ca, ca_key, cert, key, request = (str(folder() / name) for name in ("ca.pem", "ca.key", "node.pem", "node.key", "node.csr"))
+    ca, ca_key, cert, key, request = (str(folder() / name)
+                                      for name in ("ca.pem", "ca.key", "node.pem", "node.key", "node.csr"))
     new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     for command in (["req", "-x509", *new_key, "-keyout", ca_key, "-out", ca, "-days", "2", "-subj", "/CN=bench CA",
                      "-addext", "keyUsage=critical,keyCertSign,cRLSign"],
@@ -354,10 +374,9 @@ def tls(settings: Settings) -> Iterator[Result]:
                 race([bare, ours], settings)
                 notes = {"ours": micros(ours), "OpenSSL": micros(bare)}
                 if what == "ask":
-                    yield Result("time of nl_ask / OpenSSL in C", place.name, time_ratio(ours, bare), "x", 1.15, notes=notes)
+                    yield time_of("nl_ask / OpenSSL in C", place, ours, bare, 1.15, **notes)
                 else:
-                    yield Result("speed of 1 MiB packets / OpenSSL in C", place.name, speed_ratio(ours, bare), "x", 0.9,
-                                 at_least=True, notes=notes)
+                    yield speed_of("1 MiB packets / OpenSSL in C", place, ours, bare, 0.9, **notes)
 
 
 def neopy_peers() -> ModuleType:
@@ -379,10 +398,11 @@ def live_admin(settings: Settings) -> Iterator[Result]:
         cluster.start()
         try:
             address = peers.join(cluster.admin)
-            with (Contender("NeoCTL", [software.python, contend, "neoctl_ask", address], place, **software.env()) as theirs,
+            its_command = [software.python, contend, "neoctl_ask", address]
+            with (Contender("NeoCTL", its_command, place, **software.env()) as theirs,
                   Contender("neolink", [sys.executable, contend, "link_ctl", address], place) as ours):
                 race([theirs, ours], settings)
-                yield Result("time of link.ask(message) / NeoCTL", place.name, time_ratio(ours, theirs), "x", 0.5,
-                             notes={"ours": micros(ours), "NeoCTL": micros(theirs)})
+                yield time_of("link.ask(message) / NeoCTL", place, ours, theirs, 0.5, ours=micros(ours),
+                              NeoCTL=micros(theirs))
         finally:
             cluster.stop()

@@ -2,8 +2,8 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
 """Run the benchmarks: `python bench/run.py [--row N]... [--short] [--json FILE]`.
 
-Each row runs neolink and its peers side by side and prints what comes out, the goal, and whether it is met. A goal that is
-missed is a line in the report, never a failure: the exit status is 1 only when a row could not be measured at all.
+Each row runs neolink and its peers side by side and prints what comes out, the goal, and whether it is met. A goal that
+is missed is a line in the report, never a failure: the exit status is 1 only when a row could not be measured at all.
 """
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ SHORT = Settings(rounds=3, round_seconds=0.003, short=True)
 
 def conditions() -> dict[str, Any]:
     """What a reader must know to compare numbers."""
-    model = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
+    with open("/proc/cpuinfo") as file:
+        model = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), "?")
     versions = {}
     for name in ("neolink", "msgspec", "pyzmq", "pynng", "uvloop"):
         try:

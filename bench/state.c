@@ -3,7 +3,8 @@
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
  *   state links N      bytes of user memory of an idle link
- *   state conns N      bytes of user memory of an idle Conn, and nanoseconds to make and end one beside few and beside N
+ *   state conns N      bytes of user memory of an idle Conn, and nanoseconds to make and end one beside few, and
+ *                      beside N
  *   state idle N       wake-ups of the process, all threads, in one second with N idle links
  *   state ends N       seconds of CPU time until N links whose peer goes away at once are closed
  *
