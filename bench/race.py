@@ -31,7 +31,7 @@ class Place:
 
 
 ONE_CORE = Place("one core", frozenset(CPUS[:1]), CPUS[0], frozenset(CPUS[:1]))
-TWO_CORES = Place("two cores" if len(CPUS) > 1 else "one core", frozenset(CPUS), CPUS[0], frozenset(CPUS[1:2] or CPUS[:1]))
+TWO_CORES = Place("two cores", frozenset(CPUS), CPUS[0], frozenset(CPUS[1:2])) if len(CPUS) > 1 else ONE_CORE
 ANYWHERE = Place("anywhere", frozenset(CPUS), None, frozenset(CPUS))
 PLACES = [ONE_CORE, TWO_CORES] if len(CPUS) > 1 else [ONE_CORE]
 
