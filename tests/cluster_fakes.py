@@ -86,6 +86,17 @@ class FakeAdmin:
         """Answer `question` with these in turn, and then always with the last."""
         self._replies[question.__name__] = list(replies)
 
+    def tell(self, message: Any) -> None:
+        """Send a notification on every link."""
+        for link in self._links:
+            if not link.closed:
+                link.notify(message)
+
+    def hang_up(self) -> None:
+        """End every link, as when the node is killed and started again."""
+        for link in self._links:
+            link.abort()
+
     def asked_of(self, question: type) -> list[Any]:
         return [one for one in self.asked if type(one).__name__ == question.__name__]
 
@@ -135,8 +146,11 @@ class FakeAdmin:
                 request.reply(hangup.last)
             link.close()
             return
-        if reply is not None:
-            request.reply(reply)
+        first, *others = reply if isinstance(reply, list) else [reply]
+        if first is not None:
+            request.reply(first)
+        for message in others:
+            link.notify(message)
 
 
 class Replay(FakeAdmin):

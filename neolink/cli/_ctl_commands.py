@@ -345,10 +345,10 @@ def check(words: Words, dry_run: bool) -> Run:
     for partition, source in pairs:
         if partition:
             wanted[_int(partition, "PARTITION")] = _nid(source) if source else None
-    source = _nid(every[0]) if every and every[0] else None
+    for_all = _nid(every[0]) if every and every[0] else None
 
     def run(c: Admin) -> Reply:
-        partitions = dict.fromkeys(range(len(c.partitions().rows)), source) if every else wanted
+        partitions = dict.fromkeys(range(len(c.partitions().rows)), for_all) if every else wanted
         return _silent(c.check(partitions, *(read(c) for read in tids)))
 
     return run
