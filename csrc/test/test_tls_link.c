@@ -1,0 +1,392 @@
+/* Tests of links over TLS: many threads on one session, ends at any moment, and a peer of OpenSSL's own that changes keys
+ * and asks for renegotiation while packets run. Most of it is here for the thread sanitizer.
+ *
+ * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "kit.h"
+
+#include "tls.h"
+
+#ifndef NL_NO_TLS
+
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+
+#include "certs.h"
+
+#define HOUR  3600L
+#define LARGE 40000u        /* more than two records */
+
+/* ---- certificates ------------------------------------------------------------------------------------------------ */
+
+static folder      files;
+static identity    ca, node, stranger;
+static nl_tls_ctx *node_ctx, *stranger_ctx;
+
+static nl_tls_ctx *ctx_of(const identity *id)
+{
+    nl_tls_ctx *ctx;
+    nl_fault why;
+
+    pem_certificate(folder_file(&files, "crt"), id->cert);
+    pem_key(folder_file(&files, "key"), id->key, NULL);
+    if (nl_tls_ctx_new(folder_file(&files, "ca"), folder_file(&files, "crt"), folder_file(&files, "key"), NULL, NULL, &ctx,
+                       &why) != NL_OK)
+        fail_msg("%s", why.text);
+    return ctx;
+}
+
+static int set_up(void **state)
+{
+    identity other;
+
+    (void)state;
+    files = folder_new();
+    ca = identity_new(NULL, &(cert_request){ "test CA", NULL, -HOUR, HOUR });
+    other = identity_new(NULL, &(cert_request){ "other CA", NULL, -HOUR, HOUR });
+    node = identity_new(&ca, &(cert_request){ "node", NULL, -HOUR, HOUR });
+    stranger = identity_new(&other, &(cert_request){ "stranger", NULL, -HOUR, HOUR });
+    identity_free(&other);
+    pem_certificate(folder_file(&files, "ca"), ca.cert);
+    node_ctx = ctx_of(&node);
+    stranger_ctx = ctx_of(&stranger);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    nl_tls_ctx_rele(node_ctx);
+    nl_tls_ctx_rele(stranger_ctx);
+    identity_free(&ca);
+    identity_free(&node);
+    identity_free(&stranger);
+    folder_remove(&files);
+    return 0;
+}
+
+/* ---- links ------------------------------------------------------------------------------------------------------- */
+
+static nl_link_config tls_config(nl_role role, kind k, nl_tls_ctx *ctx)
+{
+    nl_link_config config = config_of(role, k);
+
+    config.tls = ctx;
+    return config;
+}
+
+typedef struct maker {
+    job            job;
+    int            fd;
+    nl_link_config config;
+} maker;
+
+static void job_make(job *j)
+{
+    maker *m = j->arg;
+
+    j->link = link_over(m->fd, &m->config);
+}
+
+/* The handshake takes both ends at once, so the server's is made by a thread. */
+static pair tls_pair(kind k)
+{
+    maker m = { .config = tls_config(NL_SERVER, k, node_ctx) };
+    nl_link_config client = tls_config(NL_CLIENT, k, node_ctx);
+    int fd[2];
+    pair p;
+
+    sockets_tcp(fd);
+    m.fd = fd[1];
+    m.job.arg = &m;
+    job_start(&m.job, job_make);
+    p.client = link_over(fd[0], &client);
+    job_join(&m.job);
+    p.server = m.job.link;
+    return p;
+}
+
+/* Asks until the link ends; j->n answers came, each to its question. */
+static void job_ask_on(job *j)
+{
+    nl_wire wire = nl_link_wire(j->link);
+
+    for (unsigned i = 0;; i++) {
+        size_t size = i * 977 % LARGE;
+        uint8_t *payload = payload_new(wire, size, i);
+        nl_packet *answer;
+        nl_ask ask;
+
+        j->result = nl_ask_begin(j->link, &ask, ASK, payload, size, NL_FOREVER, NULL);
+        free(payload);
+        if (j->result != NL_OK)
+            return;
+        do
+            j->result = nl_ask_wait(&ask, NL_FOREVER, &answer);
+        while (j->result == NL_EINTR);
+        nl_ask_end(&ask);
+        if (j->result != NL_OK)
+            return;
+        must(answer->code == ANSWER && payload_is(wire, answer, size, i));
+        nl_packet_free(answer);
+        j->n++;
+    }
+}
+
+static void job_notify_on(job *j)
+{
+    nl_wire wire = nl_link_wire(j->link);
+    uint8_t *payload = payload_new(wire, LARGE, 1);
+
+    for (;; j->n++)
+        if ((j->result = nl_link_notify(j->link, notification(wire), payload, j->n * 977 % 3 ? LARGE : 0, NL_FOREVER,
+                                        NULL)) != NL_OK && j->result != NL_EINTR)
+            break;
+    free(payload);
+}
+
+/* The core's own ends, and none that the session made up. */
+static bool is_end(nl_err e) { return e == NL_ELINKCLOSED || e == NL_ELINKDOWN; }
+
+/* Eight threads ask, notify and take on either end of one link; after so many packets one of them ends it so. */
+static void end_amid_traffic(kind k, unsigned packets, void (*end)(job *), bool at_server)
+{
+    pair p = tls_pair(k);
+    job jobs[8], closer = { 0 };
+
+    for (unsigned i = 0; i < 8; i++) {
+        jobs[i] = (job){ .link = i < 5 ? p.client : p.server };
+        job_start(&jobs[i], i < 4 ? job_ask_on : i < 5 ? job_notify_on : job_echo);
+    }
+    wait_until(stats_of(p.client).packets_received >= packets);
+    closer.link = at_server ? p.server : p.client;
+    job_start(&closer, end);
+    job_join(&closer);
+    for (unsigned i = 0; i < 8; i++) {
+        job_join(&jobs[i]);
+        must(is_end(jobs[i].result));
+    }
+    pair_free(&p);
+}
+
+static void job_abort(job *j) { nl_link_abort(j->link); }
+
+/* To be had: that a thread reads, others write, and one ends it, whenever. */
+static void test_ends_amid_traffic(void **state)
+{
+    (void)state;
+    for (unsigned round = 0; round < 24; round++)
+        end_amid_traffic(KINDS[round % 6], round * 17 % 150, round % 3 ? job_close : job_abort, round / 2 % 2);
+}
+
+/* Both ends write as much as the sockets and budgets hold, and only then does anybody read. */
+static void test_full_both_ways(void **state)
+{
+    pair p = tls_pair(KIND_2016);
+    nl_conn *c = conn_new(p.client), *s;
+    job fills[2];
+
+    (void)state;
+    send_ok(c, ASK, NULL, 0);
+    s = accept_ok(p.server);
+    recv_is(s, ASK);
+    for (int i = 0; i < 2; i++) {
+        fills[i] = (job){ .conn = i ? s : c, .deadline = in_ms(300) };
+        job_start(&fills[i], job_fill);
+    }
+    for (int i = 0; i < 2; i++) {
+        job_join(&fills[i]);
+        must_be(fills[i].result, NL_ETIMEOUT);
+        must(fills[i].n > 100);
+    }
+    for (int i = 0; i < 2; i++)
+        while (fills[1 - i].n--)
+            nl_packet_free(recv_ok(i ? s : c));
+    must(nl_link_is_closed(p.client) == false && nl_link_is_closed(p.server) == false);
+    nl_conn_rele(c);
+    nl_conn_rele(s);
+    pair_free(&p);
+}
+
+/* ---- a peer of OpenSSL's ----------------------------------------------------------------------------------------- */
+
+typedef struct foreign {
+    job      job;
+    SSL_CTX *ctx;
+    SSL     *ssl;
+    unsigned keys;          /* echo(): changes keys so often */
+    unsigned seen;
+} foreign;
+
+static void job_shake(job *j)
+{
+    foreign *f = j->arg;
+
+    j->n = SSL_do_handshake(f->ssl) == 1;
+}
+
+static void foreign_begin(foreign *f, int fd, nl_role role, int version)
+{
+    f->ctx = SSL_CTX_new(TLS_method());
+    must(f->ctx && SSL_CTX_use_certificate(f->ctx, node.cert) && SSL_CTX_use_PrivateKey(f->ctx, node.key));
+    SSL_CTX_set_min_proto_version(f->ctx, version);
+    SSL_CTX_set_max_proto_version(f->ctx, version);
+    must(SSL_CTX_load_verify_locations(f->ctx, folder_file(&files, "ca"), NULL));
+    SSL_CTX_set_verify(f->ctx, SSL_VERIFY_PEER, NULL);
+    f->ssl = SSL_new(f->ctx);
+    must(f->ssl && SSL_set_fd(f->ssl, fd));
+    role == NL_CLIENT ? SSL_set_connect_state(f->ssl) : SSL_set_accept_state(f->ssl);
+    f->job.arg = f;
+    job_start(&f->job, job_shake);
+}
+
+/* A link of wire 2016 and a foreign peer in the other role. */
+static nl_link *link_and_foreign(foreign *f, nl_role peer_role, int version)
+{
+    nl_link_config config = tls_config(peer_role == NL_CLIENT ? NL_SERVER : NL_CLIENT, KIND_2016, node_ctx);
+    nl_link *link;
+    int fd[2];
+
+    memset(f, 0, sizeof *f);
+    sockets_tcp(fd);
+    foreign_begin(f, fd[1], peer_role, version);
+    link = link_over(fd[0], &config);
+    job_join(&f->job);
+    must(f->job.n == 1);
+    return link;
+}
+
+static void foreign_end(foreign *f)
+{
+    int fd = SSL_get_fd(f->ssl);
+
+    SSL_free(f->ssl);
+    SSL_CTX_free(f->ctx);
+    close(fd);
+    ERR_clear_error();
+}
+
+static bool foreign_read(foreign *f, uint8_t *p, size_t n)
+{
+    for (size_t got; n; p += got, n -= got)
+        if (SSL_read_ex(f->ssl, p, n, &got) != 1)
+            return false;
+    return true;
+}
+
+/* Returns every packet as an answer, and asks for new keys of both sides now and then. */
+static void job_foreign_echo(job *j)
+{
+    static uint8_t packet[LARGE + 10];
+    foreign *f = j->arg;
+
+    while (foreign_read(f, packet, 10)) {
+        size_t size = (size_t)packet[6] << 24 | (size_t)packet[7] << 16 | (size_t)packet[8] << 8 | packet[9], done;
+        must(size <= sizeof packet && foreign_read(f, packet + 10, size - 10));
+        packet[4] |= 0x80;
+        must(SSL_write_ex(f->ssl, packet, size, &done) == 1);
+        if (f->keys && f->seen++ % f->keys == 0)
+            must(SSL_key_update(f->ssl, SSL_KEY_UPDATE_REQUESTED));
+    }
+    must(SSL_get_shutdown(f->ssl) & SSL_RECEIVED_SHUTDOWN);     /* our close says so */
+}
+
+static void asks_with_foreign(int version, nl_role role, unsigned keys)
+{
+    foreign f;
+    nl_link *link = link_and_foreign(&f, role, version);
+    job asks[4];
+
+    f.keys = keys;
+    job_start(&f.job, job_foreign_echo);
+    for (int i = 0; i < 4; i++) {
+        asks[i] = (job){ .link = link };
+        job_start(&asks[i], job_ask_on);
+    }
+    wait_until(stats_of(link).packets_received > 400);
+    must_be(nl_link_close(link, in_ms(PATIENCE_MS)), NL_OK);
+    for (int i = 0; i < 4; i++) {
+        job_join(&asks[i]);
+        must_be(asks[i].result, NL_ELINKCLOSED);
+    }
+    job_join(&f.job);
+    must(!keys || f.seen / keys > 50);
+    foreign_end(&f);
+    link_free(link);
+}
+
+static void test_both_versions(void **state)
+{
+    (void)state;
+    for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++)
+        for (int role = NL_CLIENT; role <= NL_SERVER; role++)
+            asks_with_foreign(version, (nl_role)role, 0);
+}
+
+/* S57 */
+static void test_key_updates_amid_traffic(void **state)
+{
+    (void)state;
+    asks_with_foreign(TLS1_3_VERSION, NL_CLIENT, 7);
+    asks_with_foreign(TLS1_3_VERSION, NL_SERVER, 7);
+}
+
+/* Refused at once, although the link has nothing to say and nobody waits on it; and the link lives until its peer goes. */
+static void test_renegotiation_is_refused(void **state)
+{
+    (void)state;
+    for (int role = NL_CLIENT; role <= NL_SERVER; role++) {
+        foreign f;
+        nl_link *link = link_and_foreign(&f, (nl_role)role, TLS1_2_VERSION);
+        uint8_t byte;
+        size_t got;
+
+        must(SSL_renegotiate(f.ssl));
+        if (role == NL_SERVER)
+            must(SSL_do_handshake(f.ssl) == 1);         /* the request is on its way */
+        must(SSL_read_ex(f.ssl, &byte, 1, &got) != 1);
+        must(ERR_GET_REASON(ERR_peek_last_error()) == SSL_R_NO_RENEGOTIATION);
+        must(!nl_link_is_closed(link));
+        must_be(nl_link_notify(link, notification(NL_WIRE_2016), NULL, 0, NL_FOREVER, NULL), NL_OK);
+        foreign_end(&f);
+        wait_until(nl_link_is_closed(link));
+        link_free(link);
+    }
+}
+
+/* In TLS 1.3 a dialer is done before the listener has looked at its certificate: the link learns of it as a link. */
+static void test_alert_after_the_handshake(void **state)
+{
+    nl_link_config config = tls_config(NL_CLIENT, KIND_2016, stranger_ctx);
+    foreign f = { 0 };
+    nl_link *link;
+    int fd[2];
+
+    (void)state;
+    sockets_tcp(fd);
+    foreign_begin(&f, fd[1], NL_SERVER, TLS1_3_VERSION);
+    link = link_over(fd[0], &config);
+    job_join(&f.job);
+    must(f.job.n == 0);
+    wait_until(fault_of(link).code);
+    must_be(fault_of(link).code, NL_EPROTO);
+    must(strstr(fault_of(link).text, "the peer sent a TLS alert: unknown CA"));
+    foreign_end(&f);
+    link_free(link);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_ends_amid_traffic), TEST(test_full_both_ways), TEST(test_both_versions),
+        TEST(test_key_updates_amid_traffic), TEST(test_renegotiation_is_refused), TEST(test_alert_after_the_handshake),
+    };
+
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
+
+#else   /* NL_NO_TLS */
+
+int main(void) { return 0; }
+
+#endif
