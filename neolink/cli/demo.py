@@ -148,7 +148,7 @@ def cluster_state(link: neolink.NodeLink, timeout: float) -> str:
     except neolink.LinkError:
         return "no admin: it closed the link when asked for the cluster's state"
     if answer.code == _peer.ERROR:
-        return f"refused: {answer!r}"
+        return f"not told, so it is no admin with a master: {answer.message.message}"
     state = answer.payload[-1]              # the enum's value is the last byte on both wires
     names = ("RECOVERING", "VERIFYING", "RUNNING", "STOPPING", "STARTING_BACKUP", "BACKINGUP", "STOPPING_BACKUP")
     return f"cluster {names[state]}" if state < len(names) else f"cluster state {state}"
