@@ -317,7 +317,8 @@ def test_oids(house: House, client: cluster.Client) -> None:
 
 @pytest.mark.parametrize("do", [
     lambda k: k.load(None), lambda k: k.load(b"short"), lambda k: k.load(1, before=b"\xff" * 8), lambda k: k.load(-1),
-    lambda k: k.transaction(None), lambda k: k.history(None), lambda k: k.history(1, 5, 5), lambda k: k.history(1, -1, 5),
+    lambda k: k.transaction(None), lambda k: k.history(None), lambda k: k.history(1, 5, 5),
+    lambda k: k.history(1, -1, 5),
     lambda k: k.undo_log(3, 3), lambda k: k.load(1, before=2, at=1)])
 def test_what_would_end_a_storage_does_not_leave(do: Any, house: House, client: cluster.Client) -> None:
     with pytest.raises((cluster.Unsafe, ValueError)):

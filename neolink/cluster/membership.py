@@ -6,8 +6,8 @@ informed of. A thread takes its notifications, in order, and applies them under 
 The links to the storages belong to the session, for storages know us by that nid and that time; when the master is lost
 all of it ends, and the next one starts afresh.
 
-    us → M   RequestIdentification(CLIENT, …, read_only)        ← AcceptIdentification, or Error; a secondary master
-                                                                  sends NotPrimaryMaster instead, and hangs up
+    us → M   RequestIdentification(CLIENT, …, read_only)    ← AcceptIdentification, or Error; a secondary master sends
+                                                              NotPrimaryMaster instead, and hangs up
     M → us   NotifyNodeInformation (everything, we first), SendPartitionTable; later what changes
     us → S   RequestIdentification(CLIENT, our nid, …, our time)    when there is something to read
 
