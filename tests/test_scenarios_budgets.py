@@ -1,0 +1,335 @@
+# Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
+"""Slow peers, budgets, fairness: S44 to S51."""
+import time
+
+import pytest
+from leaks import at_rest, balanced  # noqa: F401
+from scenario_kit import (
+    ANSWER,
+    NOTIFY,
+    REQUEST,
+    body,
+    both_ends,
+    data_of,
+    each_kind,
+    each_wire,
+    frame,
+    memory,
+    peak_memory,
+    raw_peer,
+    stuff,
+)
+from support import PATIENCE, Background, until, waiting
+
+import neolink
+
+pytestmark = pytest.mark.usefixtures("balanced")
+
+
+def echo(link: neolink.NodeLink) -> Background:
+    return Background(link.serve, lambda request: neolink.Packet(ANSWER, request.packet.payload))
+
+
+@each_kind
+def test_s44_a_conn_that_is_never_read_holds_the_link_at_its_budget_and_not_before(wire, routing):
+    limits = neolink.Limits(link_rx_bytes=1_000_000, conn_rx_bytes=100_000)
+    with raw_peer(wire, routing, limits=limits) as (link, peer):
+        slow = link.new_conn()
+        slow.send(REQUEST)
+        slow_id, payload = peer.recv().conn_id, body(wire, bytes(10_000))
+        sent = 0
+        for _ in range(80):                         # far over conn_rx_bytes, below the link's: others do not notice
+            peer.send(slow_id, ANSWER, payload)
+            sent += 1
+            asking = Background(link.ask, REQUEST)
+            peer.send(peer.recv().conn_id, ANSWER)
+            assert asking.result().code == ANSWER
+        asking = Background(link.ask, REQUEST)
+        asked = peer.recv().conn_id
+        # its answer is behind more than the link may hold
+        sending = Background(peer.sock.sendall, frame(wire, slow_id, ANSWER, payload) * 60 + frame(wire, asked, ANSWER))
+        sent += 60
+        until(lambda: link.stats().rx_bytes_queued > 1_000_000)
+        assert not asking.done()
+        assert link.stats().rx_bytes_queued < 1_200_000
+        for _ in range(sent):
+            slow.recv(timeout=PATIENCE)
+        assert asking.result().code == ANSWER       # it went on when there was room
+        sending.result()
+        slow.close()
+        at_rest(link)
+
+
+@each_wire
+def test_s44_or_that_conn_fails_and_others_never_wait(wire):
+    limits = neolink.Limits(conn_rx_bytes=100_000, rx_policy="fail")
+    with raw_peer(wire, limits=limits) as (link, peer):
+        slow = link.new_conn()
+        slow.send(REQUEST)
+        slow_id = peer.recv().conn_id
+        for _ in range(30):
+            peer.send(slow_id, ANSWER, body(wire, bytes(10_000)))
+        asking = Background(link.ask, REQUEST)
+        peer.send(peer.recv().conn_id, ANSWER)
+        assert asking.result().code == ANSWER
+        with pytest.raises(neolink.TooBig, match="conn_rx_bytes") as caught:
+            while True:
+                slow.recv(timeout=5)
+        assert caught.value.conn_id == slow_id and slow.closed
+        with pytest.raises(neolink.Error):
+            slow.send(REQUEST)
+        at_rest(link)
+
+
+def test_s44_others_run_at_their_usual_rate():
+    """The best of several rounds, with and without a Conn that holds ten megabytes unread."""
+    with both_ends("N") as (client, server):
+        serving = echo(server)
+        requests = [neolink.Packet(REQUEST, b"x" * 100)] * 300
+        best = {False: 9e9, True: 9e9}
+        for _ in range(8):
+            for loaded in best:
+                with client.new_conn() as slow:
+                    for _ in range(100 if loaded else 0):
+                        slow.send(REQUEST, bytes(100_000))
+                    if loaded:
+                        opener = client.ask(REQUEST, timeout=PATIENCE)
+                        assert opener.code == ANSWER
+                    begin = time.perf_counter()
+                    client.ask_many(requests, timeout=PATIENCE)
+                    best[loaded] = min(best[loaded], time.perf_counter() - begin)
+        assert best[True] < best[False] * 2         # 0.9 is for the benchmarks, which have the machine to themselves
+        client.close()
+        serving.result()
+
+
+@each_kind
+def test_s45_nobody_accepts_and_our_asks_complete(wire, routing):
+    with raw_peer(wire, routing, limits=neolink.Limits(accept_backlog=10)) as (link, peer):
+        for n in range(100):                        # far over the backlog
+            peer.send(2 * n, REQUEST)
+            peer.send(2 * n + 1000, NOTIFY)
+        asking = Background(link.ask, REQUEST)
+        refused = 0
+        while (packet := peer.recv()).error is not None:
+            refused += packet.error == "refused"
+        peer.send(packet.conn_id, ANSWER)
+        assert asking.result().code == ANSWER
+        until(lambda: link.stats().packets_received == 201)
+        stats = link.stats()
+        assert (stats.refused_conns, stats.ignored_packets, stats.conns) == (95, 95, 10)
+        for _ in range(10):
+            with link.accept(timeout=5) as conn:
+                conn.recv(timeout=5)
+        at_rest(link)
+
+
+@pytest.mark.parametrize("wire", ["2016", "N", "M"])
+def test_s46_both_sides_only_send(wire):
+    """Both are stuck, for nobody reads: no call hangs beyond its time, and when they read all is there."""
+    limits = neolink.Limits(link_rx_bytes=200_000, link_tx_bytes=300_000)
+    with both_ends(wire, limits=limits) as (client, server):
+        sending = [Background(stuff, link, 20_000) for link in (client, server)]
+        sent = [each.result() for each in sending]
+        assert not client.closed and not server.closed
+
+        def take(link, count):
+            for n in range(count):
+                with link.recv1(timeout=PATIENCE) as request:
+                    assert data_of(wire, request.packet.payload)[:4] == n.to_bytes(4, "big")
+
+        reading = [Background(take, client, sent[1]), Background(take, server, sent[0])]
+        for each in reading:
+            each.result()
+        at_rest(client, server)
+
+
+def packets_for(wire: str) -> list[tuple[int, int, bytes]]:
+    return [(2, REQUEST, body(wire, b"")), (4, NOTIFY, body(wire, b"x" * 5)), (0xFFFFFFFE, REQUEST, body(wire, bytes(300)))]
+
+
+@each_wire
+def test_s47_split_at_every_byte(wire):
+    packets = packets_for(wire)
+    stream = b"".join(frame(wire, *packet) for packet in packets)
+    for at in range(1, len(stream), 1 if len(stream) < 100 else 3):
+        with raw_peer(wire) as (link, peer):
+            accepting = Background(lambda link=link: [link.recv1(timeout=PATIENCE) for _ in packets])
+            peer.sock.sendall(stream[:at])
+            until(lambda link=link, at=at: link.stats().bytes_received == at)
+            peer.sock.sendall(stream[at:])
+            got = [(r.packet.conn_id, r.packet.code, bytes(r.packet.payload)) for r in accepting.result()]
+            assert got == packets
+
+
+@each_wire
+def test_s47_a_byte_at_a_time(wire):
+    packets = packets_for(wire)
+    with raw_peer(wire) as (link, peer):
+        accepting = Background(lambda: [link.recv1(timeout=PATIENCE) for _ in packets])
+        for n, byte in enumerate(b"".join(frame(wire, *packet) for packet in packets)):
+            peer.sock.sendall(bytes([byte]))
+            if n < 40:                              # each alone for the headers; then as it comes
+                until(lambda n=n: link.stats().bytes_received >= n + 1)
+        assert [bytes(request.packet.payload) for request in accepting.result()] == [packet[2] for packet in packets]
+
+
+@each_wire
+def test_s47_many_packets_at_once_and_packets_about_as_large_as_a_buffer(wire):
+    sizes = [0, 1, *[1] * 3000, *range(65_500, 65_560, 3), 131_072, 70_000, 3]
+    with raw_peer(wire, limits=neolink.Limits(accept_backlog=None)) as (link, peer):
+        stream = b"".join(frame(wire, 2 * n, NOTIFY, body(wire, bytes([n % 251]) * size)) for n, size in enumerate(sizes))
+        sending = Background(peer.sock.sendall, stream)
+        with link:
+            link.recv1(timeout=5)
+            for n, size in enumerate(sizes[1:], 1):
+                with link.recv1(timeout=PATIENCE) as request:
+                    assert data_of(wire, request.packet.payload) == bytes([n % 251]) * size
+            sending.result()
+
+
+LIMIT = 100_000
+
+
+@each_wire
+def test_s48_at_the_limit_and_one_more(wire):
+    limits = neolink.Limits(packet_bytes=LIMIT)
+    overhead = 0 if wire == "N" else len(frame(wire, 2, REQUEST, body(wire)))
+    with raw_peer(wire, limits=limits) as (link, peer):
+        peer.send(2, REQUEST, body(wire, bytes(LIMIT - overhead)))
+        assert len(data_of(wire, link.recv1(timeout=5).packet.payload)) == LIMIT - overhead
+        accepting = Background(link.accept)
+        waiting(link)
+        peer.sock.sendall(frame(wire, 4, REQUEST, body(wire, bytes(LIMIT - overhead + 1)))[:1000])
+        if wire == "M":                             # a binary string says its length at once
+            assert len(body("M")) == 6
+        with pytest.raises(neolink.ProtocolError, match=str(LIMIT)):
+            accepting.result()
+
+
+HEAD = b"\x93\x01\xcd\x12\x34"
+ABSURD = {
+    "N length": ("N", b"\0\0\0\2\x12\x34\xff\xff\xff\xff"),
+    "2016 length": ("2016", b"\0\0\0\2\x12\x34\xff\xff\xff\xff"),
+    "2016 shorter than its header": ("2016", b"\0\0\0\2\x12\x34\0\0\0\x09"),
+    "array32": ("M", HEAD + b"\xdd\xff\xff\xff\xff"),
+    "map32": ("M", HEAD + b"\x91\xdf\xff\xff\xff\xff"),
+    "bin32": ("M", HEAD + b"\x91\xc6\xff\xff\xff\xff"),
+    "str32": ("M", HEAD + b"\x91\xdb\xff\xff\xff\xff"),
+    "ext32": ("M", HEAD + b"\x91\xc9\xff\xff\xff\xff\x01"),
+    "reserved byte": ("M", HEAD + b"\x91\xc1"),
+    "id too large": ("M", b"\x93\xcf\0\0\0\1\0\0\0\0\x01\x90"),
+    "code too large": ("M", b"\x93\x01\xce\0\1\0\0\x90"),
+    "not three": ("M", b"\x94\x01\x02\x90\x90"),
+    "no array of args": ("M", b"\x93\x01\x02\x03"),
+}
+
+
+@pytest.mark.parametrize("name", ABSURD)
+def test_s48_absurd_lengths_and_counts(name):
+    """A clear error before any memory is spent on it."""
+    wire, data = ABSURD[name]
+    before = peak_memory()
+    with raw_peer(wire) as (link, peer):
+        accepting = Background(link.accept)
+        waiting(link)
+        peer.sock.sendall(data)
+        with pytest.raises(neolink.ProtocolError, match="byte 0"):
+            accepting.result()
+        assert peer.rest() == []
+        at_rest(link)
+    assert peak_memory() - before < 16 << 20
+
+
+def test_s48_deep_nesting():
+    """10^5 arrays in each other are well-formed: they pass, without recursion. Without an end they run into the limit."""
+    deep = b"\x91" * 100_000 + b"\x90"
+    with raw_peer("M", limits=neolink.Limits(packet_bytes=1_000_000)) as (link, peer):
+        peer.sock.sendall(HEAD + deep)
+        with link.recv1(timeout=5) as request:
+            assert request.packet.payload == deep
+            with pytest.raises(neolink.DecodeError):
+                request.message                     # noqa: B018
+        accepting = Background(link.accept)
+        with pytest.raises(OSError):
+            peer.sock.sendall(HEAD + b"\x91" * 10_000_000)
+        with pytest.raises(neolink.ProtocolError, match="1000000"):
+            accepting.result()
+
+
+def test_s49_small_packets_behind_a_large_one():
+    """They wait for the bytes before them, and for nothing else."""
+    with both_ends("N") as (client, server):
+        serving = Background(server.serve, lambda request: neolink.Packet(ANSWER))
+        large = bytes(0x4000000)
+        client.ask(REQUEST, timeout=PATIENCE)
+        sending = Background(client.notify, NOTIFY, large)
+        slowest = 0.0
+        while not sending.done():
+            begin = time.monotonic()
+            client.ask(REQUEST, timeout=PATIENCE)
+            slowest = max(slowest, time.monotonic() - begin)
+        sending.result()
+        assert slowest < 2
+        client.close()
+        serving.result()
+
+
+@each_kind
+@pytest.mark.parametrize("stage", ["unread", "half a packet", "unsent", "blocked send", "asking", "many", "backlog"])
+def test_s50_budgets_are_given_back_after_abort(wire, routing, stage):
+    with raw_peer(wire, routing) as (link, peer):
+        work, conn = [], link.new_conn()
+        if stage == "unread":
+            conn.send(REQUEST)
+            peer.send(peer.recv().conn_id, ANSWER, body(wire, bytes(5000)))
+            until(lambda: link.stats().rx_bytes_queued)
+        elif stage == "half a packet":
+            peer.sock.sendall(frame(wire, 2, REQUEST, body(wire, bytes(5000)))[:3000])
+            until(lambda: link.stats().bytes_received == 3000)
+        elif stage in ("unsent", "blocked send"):
+            stuff(link)
+            if stage == "blocked send":
+                work = [Background(conn.send, NOTIFY, body(wire, bytes(1_000_000))) for _ in range(3)]
+        elif stage == "asking":
+            work = [Background(link.ask, REQUEST) for _ in range(3)]
+        elif stage == "many":
+            work = [Background(link.ask_many, [neolink.Packet(REQUEST)] * 100)]
+        else:
+            for n in range(10):
+                peer.send(2 * n, REQUEST, body(wire, bytes(5000)))
+            until(lambda: link.stats().conns == 11)
+        waiting(link, len(work))
+        link.abort()
+        for each in work:
+            with pytest.raises(neolink.LinkClosed):
+                each.result()
+        at_rest(link)
+        assert link.fileno() == -1
+
+
+@pytest.mark.parametrize("closed_seconds", [0.01, 60])
+def test_s51_opening_and_closing_without_end(closed_seconds):
+    """A second and a half of it, as fast as it goes: nothing grows."""
+    with both_ends("N", limits=neolink.Limits(closed_seconds=closed_seconds)) as (client, server):
+        serving = echo(server)
+
+        def run(seconds):
+            count, end = 0, time.monotonic() + seconds
+            while time.monotonic() < end:
+                for _ in range(100):
+                    with client.new_conn() as conn:
+                        conn.send(REQUEST)
+                        conn.recv(timeout=PATIENCE)
+                count += 100
+            return count
+
+        run(0.3)
+        before = memory()
+        count = run(1.2)
+        assert count > 1000
+        # a closed Conn's id is remembered for closed_seconds: some forty bytes of each
+        assert memory() - before < (2 << 20) + (100 * count if closed_seconds == 60 else 0)
+        at_rest(client)
+        client.close()
+        serving.result()
