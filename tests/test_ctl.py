@@ -148,6 +148,30 @@ def test_check(words: list[str], partitions: Any, low: int, high: int | None, ad
     assert admin.asked[-1] == proto.CheckReplicas(partitions, proto.id_from_int(low), high_tid)
 
 
+def test_print_cluster_does_without_the_messages(admin: FakeAdmin) -> None:
+    """It is asked in loops: what it imports is most of what it costs."""
+    program = ("import sys\nfrom neolink.cli import main\nstatus = main(sys.argv[1:])\n"
+               "assert 'msgspec' not in sys.modules and 'neolink.proto' not in sys.modules\nsys.exit(status)")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", program, "ctl", "-a", admin.address, "print", "cluster"], env=env,
+                          capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "RUNNING\n", "")
+
+
+@pytest.mark.parametrize("wire", ["M", "N"])
+@pytest.mark.parametrize("state", list(ClusterStates))
+def test_every_state_is_printed_by_its_name(state: ClusterStates, wire: str, ctl: Ctl) -> None:
+    with FakeAdmin(wire) as admin:
+        admin.on(proto.AskClusterState, proto.AnswerClusterState(state))
+        assert ctl(admin, "print", "cluster") == (0, f"{state}\n", "")
+        assert len(admin.asked) == 1
+
+
+def test_a_state_that_the_admin_does_not_know(admin: FakeAdmin, ctl: Ctl) -> None:
+    admin.on(proto.AskClusterState, proto.AnswerClusterState(None))
+    assert ctl(admin, "--timeout", "0.1", "print", "cluster")[0] == 3
+
+
 # ---- wrong words
 
 

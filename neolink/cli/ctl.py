@@ -9,8 +9,8 @@ has the schemas). Errors are words on stderr, and a status:
 
 What the admin refuses reads as from neoctl, which knows only 0 and 1; so "nothing to do" is 0, unless it is asked for.
 
-The package that does the work is imported when the words are known to make a command: starting is most of what a short
-command costs.
+Starting is most of what a short command costs, so the package that does the work is imported late, and `print cluster`
+does without (_ctl_quick).
 """
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from neolink import TLS
     from neolink.cli._ctl_commands import Command, Reply, Run
     from neolink.cluster import Admin
 
@@ -73,6 +74,33 @@ _DEFAULTS: dict[str, Any] = {
 def run(args: argparse.Namespace) -> int:
     """Read the words, run the command, print what came of it."""
     args = _parsed(args)
+    try:
+        if _hurries(args) and _quickly(args):
+            return DONE
+        return _at_length(args)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        kind, status, text = _explained(error, args)
+        return _failed(args, kind, text, status)
+
+
+def _hurries(args: argparse.Namespace) -> bool:
+    """`print cluster`, and nothing fancy."""
+    fancy = (args.json, args.watch, args.wait, args.dry_run, args.embedded, args.completion)
+    return args.words == ["print", "cluster"] and not any(fancy) and not sys.stdout.isatty()
+
+
+def _quickly(args: argparse.Namespace) -> bool:
+    from neolink.cli import _ctl_quick
+
+    state = _ctl_quick.cluster_state(_address(args), _tls(args), _timeout(args))
+    if state is not None:
+        print(state)
+    return state is not None
+
+
+def _at_length(args: argparse.Namespace) -> int:
     from neolink.cli import _ctl_commands
 
     if args.completion:
@@ -90,11 +118,6 @@ def run(args: argparse.Namespace) -> int:
             return _watch(c, args, ask) if args.watch else _once(c, args, ask)
     except _ctl_commands.Usage as error:
         return _failed(args, "usage", str(error), USAGE)
-    except BrokenPipeError:
-        raise
-    except Exception as error:
-        kind, status, text = _explained(error, args)
-        return _failed(args, kind, text, status)
 
 
 def _parsed(args: argparse.Namespace) -> argparse.Namespace:
@@ -118,18 +141,28 @@ def _check(args: argparse.Namespace, command: Command) -> None:
 
 @contextmanager
 def _connected(args: argparse.Namespace) -> Iterator[Admin]:
-    from neolink import TLS, cluster
+    from neolink import cluster
 
-    tls = TLS(*args.tls) if args.tls else None
-    timeout = CALL_SECONDS if args.timeout is None else args.timeout
     if args.embedded:
         from neolink.testing import Cluster
 
-        with Cluster() as ours, cluster.connect(ours.admin_address, timeout=timeout) as c:
+        with Cluster() as ours, cluster.connect(ours.admin_address, timeout=_timeout(args)) as c:
             yield c
         return
-    with cluster.connect(_address(args), tls=tls, timeout=timeout) as c:
+    with cluster.connect(_address(args), tls=_tls(args), timeout=_timeout(args)) as c:
         yield c
+
+
+def _tls(args: argparse.Namespace) -> TLS | None:
+    if not args.tls:
+        return None
+    from neolink import TLS
+
+    return TLS(*args.tls)
+
+
+def _timeout(args: argparse.Namespace) -> float:
+    return CALL_SECONDS if args.timeout is None else float(args.timeout)
 
 
 def _address(args: argparse.Namespace) -> str:
