@@ -237,16 +237,17 @@ static void link_init(nl_link *link, const nl_link_config *config)
     link->pollee.ops = &link_ops;
 }
 
-/* Blocking, with a receive timeout: see rx.c. 0, or -1 with errno and the socket as it was. */
+/* Blocking, with a receive and a send timeout: see rx.c and tx.c. 0, or -1 with errno and the socket as it was. */
 static int prepare_socket(int fd)
 {
-    struct timeval tv = { .tv_usec = NL_RCVTIMEO_NS / 1000 };
+    struct timeval tv = { .tv_usec = NL_RCVTIMEO_NS / 1000 }, tv_send = { .tv_usec = NL_SNDTIMEO_NS / 1000 };
     int status = sys_fcntl(fd, F_GETFL, 0), flags = sys_fcntl(fd, F_GETFD, 0), one = 1, e;
 
     if (status < 0 || flags < 0)
         return -1;
     if (sys_fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || sys_fcntl(fd, F_SETFL, status & ~O_NONBLOCK) < 0 ||
-        sys_setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv) < 0) {
+        sys_setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv) < 0 ||
+        sys_setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv_send, sizeof tv_send) < 0) {
         e = errno;
         fcntl(fd, F_SETFD, flags);
         fcntl(fd, F_SETFL, status);

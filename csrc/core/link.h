@@ -37,6 +37,7 @@
 #include "wire.h"
 
 #define NL_RCVTIMEO_NS   INT64_C(20000000)  /* longest blocking read; see rx.c */
+#define NL_SNDTIMEO_NS   INT64_C(5000000)   /* longest blocking write; see tx.c */
 #define NL_CTL_BYTES     ((size_t)64 << 10) /* "refused" and "closed" replies that may wait unsent: then it is a flood */
 #define NL_CORK_NS       INT64_C(2000000)   /* longest wait of a notification in a burst; see tx.c */
 #define NL_CONNS_KEPT    64u                /* free Conns a link keeps for reuse */
@@ -101,6 +102,7 @@ typedef struct nl_rx {
     nl_block    *block;         /* [rx] bytes received */
     size_t       at, end;       /* [rx] undecoded ones are data[at .. end) */
     uint64_t     offset;        /* [rx] of `at` in the stream */
+    size_t       large;         /* [rx] size of the last packet when it was larger than a block: the next may be, too */
     bool         more;          /* [rx] data[at .. end) may hold a whole packet */
     bool         eof;           /* [rx] */
     nl_scan      scan;          /* [rx] */

@@ -196,6 +196,9 @@ static bool rx_room(nl_link *link)
     size_t have = rx->end - rx->at, want = NL_BLOCK_BYTES, cap;
     nl_block *b;
 
+    if (!have && rx->large && !(rx->block && rx->block->cap >= rx->large && nl_block_is_mine(rx->block)) &&
+        (b = nl_block_cached(rx->large)))
+        goto move;                              /* large packets in a row are read where they can stay */
     if (rx->block && rx->at == rx->end && nl_block_is_mine(rx->block)) {
         rx->at = rx->end = 0;
         return true;
@@ -359,6 +362,7 @@ static nl_err rx_decode(nl_link *link, nl_pkt **first, nl_fault *why)
             return NL_ENOMEM;
         }
         last = &(*last)->next;
+        rx->large = rx->scan.total > NL_BLOCK_BYTES ? rx->scan.total : 0;
         rx->at += rx->scan.total;
         rx->offset += rx->scan.total;
         rx->scan = (nl_scan){ 0 };

@@ -28,7 +28,8 @@
 #define TURN_BYTES    ((size_t)512 << 10)       /* what a holder writes for others before the poller takes over */
 #define QUEUE_BLOCK   ((size_t)16 << 10)        /* least size of a queue block */
 #define STAY_BYTES    ((size_t)64 << 10)        /* a rest from this size on is waited for, not copied ... */
-#define STAY_NS       INT64_C(5000000)          /* ... as long as the socket takes something every so often */
+#define SLICE_BYTES   ((size_t)256 << 10)       /* ... slice by slice, looking up in between whether to leave ... */
+#define STAY_NS       NL_SNDTIMEO_NS            /* ... as long as the socket takes something every so often */
 #define BURST_NS      INT64_C(20000)            /* notifications closer than this are a burst */
 #define CORK_BYTES    ((size_t)16 << 10)        /* a burst is written whenever so much waits ... */
 #define CORK_PACKET   ((size_t)1 << 10)         /* ... and larger packets are worth a write of their own */
@@ -48,6 +49,22 @@ static ssize_t plain_write(nl_link *link, struct iovec *iov, size_t n)
         done = sys_sendmsg(link->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
     while (done < 0 && errno == EINTR);         /* it does not wait, so this does not keep a signal waiting */
     return done;
+}
+
+/* Writes a slice of a large rest, sleeping in the kernel until it has room: one system call where a poll and a write would be
+ * two, and a wake-up for each. The socket's send timeout bounds each sleep. Returns as io_write does; EINTR for a signal. */
+static size_t slice_write(nl_link *link, const struct iovec rest[2], int *e)
+{
+    struct iovec iov[2] = { rest[0], rest[1] };
+    struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 };
+    size_t room = SLICE_BYTES - iov[0].iov_len;
+    ssize_t done;
+
+    if (iov[1].iov_len > room)
+        iov[1].iov_len = room;
+    done = sys_sendmsg(link->fd, &msg, MSG_NOSIGNAL);
+    *e = done < 0 ? io_errno() : (size_t)done < iov[0].iov_len + iov[1].iov_len ? EAGAIN : 0;
+    return done < 0 ? 0 : (size_t)done;
 }
 
 /* Sends ciphertext that is ready. 0: all gone; else an errno. */
@@ -110,12 +127,15 @@ static size_t tls_io_write(nl_link *link, const struct iovec *iov, size_t n, int
 /* Offers bytes to the stream. Returns how many it took, *e is 0 or why it took no more. Holder of the token. */
 static size_t io_write(nl_link *link, struct iovec *iov, size_t n, int *e, nl_fault *why)
 {
+    size_t offered = 0;
     ssize_t done;
 
     if (link->tls)
         return tls_io_write(link, iov, n, e, why);
+    for (size_t i = 0; i < n; i++)
+        offered += iov[i].iov_len;
     done = plain_write(link, iov, n);
-    *e = done < 0 ? io_errno() : 0;
+    *e = done < 0 ? io_errno() : (size_t)done < offered ? EAGAIN : 0;       /* a short write says that the socket is full */
     return done < 0 ? 0 : (size_t)done;
 }
 
@@ -383,12 +403,18 @@ static int write_direct_locked(nl_link *link, nl_conn *conn, struct iovec iov[2]
 {
     size_t rest = iov[0].iov_len + iov[1].iov_len, done;
     struct pollfd p = { .fd = link->fd, .events = POLLOUT };
-    bool interrupted = false;
+    bool staying = false, interrupted = false;
     int e;
 
     for (;;) {
         pthread_mutex_unlock(&link->mu);
-        done = io_write(link, iov, 2, &e, why);
+        if (staying && link->tls)
+            interrupted = sys_poll(&p, 1, STAY_NS) < 0;
+        done = staying && !link->tls ? slice_write(link, iov, &e) : io_write(link, iov, 2, &e, why);
+        if (e == EINTR) {
+            interrupted = true;
+            e = EAGAIN;
+        }
         iov_skip(iov, done);
         rest -= done;
         pthread_mutex_lock(&link->mu);
@@ -397,13 +423,11 @@ static int write_direct_locked(nl_link *link, nl_conn *conn, struct iovec iov[2]
         tx_wake_for_room_locked(link);
         if (rest == 0 || (e && e != EAGAIN))
             return e;
-        if (e == 0)
-            continue;
-        if (interrupted || !may_stay_locked(link, conn, rest, done > 0, deadline_ns))
-            return e;
-        pthread_mutex_unlock(&link->mu);
-        interrupted = sys_poll(&p, 1, STAY_NS) < 0;
-        pthread_mutex_lock(&link->mu);
+        if (interrupted || (e && !may_stay_locked(link, conn, rest, done > 0, deadline_ns)))
+            return EAGAIN;
+        if (staying && rest >= STAY_BYTES && !may_stay_locked(link, conn, rest, true, deadline_ns))
+            return EAGAIN;
+        staying = rest >= STAY_BYTES;
     }
 }
 
