@@ -149,6 +149,8 @@ def cluster_state(link: neolink.NodeLink, timeout: float) -> str:
         return "no admin: it closed the link when asked for the cluster's state"
     if answer.code == _peer.ERROR:
         return f"not told, so it is no admin with a master: {answer.message.message}"
+    if answer.code != _peer.ASK_CLUSTER_STATE | 0x8000 or not answer.payload:
+        return f"not told: it answers with {answer!r}"
     state = answer.payload[-1]              # the enum's value is the last byte on both wires
     names = ("RECOVERING", "VERIFYING", "RUNNING", "STOPPING", "STARTING_BACKUP", "BACKINGUP", "STOPPING_BACKUP")
     return f"cluster {names[state]}" if state < len(names) else f"cluster state {state}"
