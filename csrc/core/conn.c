@@ -239,8 +239,10 @@ void nl_conn_close(nl_conn *conn)
 {
     if (nl_link_enter(conn->link) != NL_OK)
         return;
-    end_recv_locked(conn);
-    nl_conn_end_locked(conn, NL_CONN_CLOSED);
+    if (conn->link->state < NL_LINK_CLOSING) {          /* else the link's end stays what its ops report */
+        end_recv_locked(conn);
+        nl_conn_end_locked(conn, NL_CONN_CLOSED);
+    }
     nl_link_leave(conn->link);
 }
 
