@@ -28,6 +28,7 @@
 
 #define BATCH 128       /* packets decoded between two holds of the lock */
 #define SPIN_BACKOFF_MAX 255u
+#define LATE_TURNS 16   /* of a leader past its deadline, while they bring something: it may be its own */
 
 /* ---- waking ----------------------------------------------------------------------------------------------------- */
 
@@ -474,6 +475,7 @@ nl_err nl_rx_wait_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
 {
     nl_err e = NL_OK;
     bool slept = false;
+    int late = 0;
 
     nl_list_push(&link->rx.waiters, &w->all);
     if (link->tx.first)
@@ -494,7 +496,7 @@ nl_err nl_rx_wait_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
             atomic_store_explicit(&w->word, 0, memory_order_relaxed);
             if (n == -EINTR)
                 e = NL_EINTR;
-            else if (n == -EAGAIN && deadline_ns != NL_FOREVER && sys_now_ns() >= deadline_ns)
+            else if (deadline_ns != NL_FOREVER && sys_now_ns() >= deadline_ns && (n == -EAGAIN || ++late == LATE_TURNS))
                 e = NL_ETIMEOUT;
         } else {
             int r = nl_waiter_sleep_locked(link, w, deadline_ns);
