@@ -191,7 +191,8 @@ int    nl_waiter_sleep_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns);
 void   nl_waiter_wake_locked(nl_link *link, nl_waiter *w);          /* ready; off its list; posted */
 void   nl_waiters_wake_locked(nl_link *link, nl_list *on);          /* all of a list of nl_waiter.on */
 /* Sleeps, or reads the socket for all, until `w` is ready. Its `on` is linked where its waker looks. NL_OK ready;
- * NL_ETIMEOUT, NL_EINTR: not ready, and off its list. Whatever it held it has passed on. */
+ * NL_ETIMEOUT: not ready. NL_EINTR: a signal came, ready or not; the caller looks once more at what it waited for, and
+ * does not wait again before the signal was told. Off its list in any case, and whatever it held it has passed on. */
 nl_err nl_rx_wait_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns);
 void   nl_rx_poll_locked(nl_link *link);                /* one try to read without waiting, if the token is free */
 void   nl_rx_unpause_locked(nl_link *link);             /* after rx.bytes went down */

@@ -513,7 +513,7 @@ nl_err nl_rx_wait_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
         w->leader = false;
         rx_give_locked(link);
     }
-    return w->ready ? NL_OK : e;
+    return w->ready && e != NL_EINTR ? NL_OK : e;
 }
 
 void nl_rx_poll_locked(nl_link *link)

@@ -342,8 +342,10 @@ nl_err nl_tx_room_locked(nl_link *link, nl_conn *conn, size_t total, int64_t dea
         link->stats.waiters--;
         nl_list_del(&w.on);
         e = send_error_locked(link, conn);
+        if (e == NL_OK && r == EINTR)
+            return NL_EINTR;            /* woken or not: the wake said "look again", not "there is room" */
         if (e == NL_OK && r && !w.ready)
-            return r == EINTR ? NL_EINTR : NL_ETIMEOUT;
+            return NL_ETIMEOUT;
     }
     return e;
 }

@@ -1,8 +1,13 @@
 /* Interleavings that once went wrong, each as its own test: who did what, in order, is in its comment.
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * A signal handler that does not return until it is told to holds its thread between "woken by the signal" and "back
+ * under the link's lock", so that others can be made to act in just that gap.
  */
 #include "kit.h"
+
+#include <signal.h>
 
 /* ---- deadlines under traffic ------------------------------------------------------------------------------------ */
 
@@ -49,10 +54,113 @@ static void test_deadline_of_a_busy_leader(void **state)
     close(h.fd);
 }
 
+/* ---- signals ---------------------------------------------------------------------------------------------------- */
+
+static atomic_int in_handler;       /* 0 not yet, 1 in it, 2 told to leave */
+
+static void hold_here(int number)
+{
+    (void)number;
+    atomic_store(&in_handler, 1);
+    while (atomic_load(&in_handler) != 2)
+        ;
+}
+
+static void catch_signals(void)
+{
+    struct sigaction a = { .sa_handler = hold_here };
+
+    atomic_store(&in_handler, 0);
+    must(sigaction(SIGUSR1, &a, NULL) == 0);
+}
+
+/* Interrupts a thread that sleeps, and comes back while it is in the handler. */
+static void interrupt(job *j)
+{
+    pthread_kill(j->thread, SIGUSR1);
+    wait_until(atomic_load(&in_handler) == 1);
+}
+
+static void job_send_once(job *j)
+{
+    uint8_t *bytes = payload_new(NL_WIRE_2016, 32768, 1);
+
+    j->result = nl_conn_send(j->conn, ASK, bytes, 32768, j->deadline, NULL);
+    free(bytes);
+}
+
+static void job_recv_once(job *j)   { j->result = nl_conn_recv(j->conn, j->deadline, &j->packet); }
+
+/* A sender sleeps for room; a signal; before the sender is back under the lock a Conn is closed, which wakes all
+ * senders to look for themselves. There is still no room, and the signal must not be forgotten. */
+static void test_signal_and_wake_of_a_sender(void **state)
+{
+    nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+    job filler = { .deadline = 1 }, sender = { 0 };
+    int fd[2];
+    nl_link *link;
+    nl_conn *other;
+
+    (void)state;
+    catch_signals();
+    c.limits.link_tx_bytes = 65536;
+    sockets_small(fd);
+    link = link_over(fd[0], &c);
+    filler.conn = sender.conn = conn_new(link);
+    other = conn_new(link);
+    job_start(&filler, job_fill);                       /* a deadline long gone: until there is no room */
+    job_join(&filler);
+    job_start(&sender, job_send_once);
+    wait_until(stats_of(link).waiters == 1);
+    interrupt(&sender);
+    nl_conn_close(other);
+    atomic_store(&in_handler, 2);
+    job_join(&sender);
+    must_be(sender.result, NL_EINTR);
+    nl_conn_rele(other);
+    nl_conn_rele(sender.conn);
+    link_free(link);
+    close(fd[1]);
+}
+
+/* The same with a receiver, whose packet is taken by another before it is back. */
+static void test_signal_and_wake_of_a_receiver(void **state)
+{
+    nl_link_config c = config_of(NL_SERVER, KIND_2016);
+    job leader = { 0 }, second = { 0 };
+    nl_packet *p;
+    nl_link *link;
+    int peer;
+
+    (void)state;
+    catch_signals();
+    link = link_and_peer(&c, false, &peer);
+    leader.link = link;
+    second.conn = conn_new(link);
+    job_start(&leader, job_accept);
+    wait_until(stats_of(link).waiters == 1);
+    job_start(&second, job_recv_once);
+    wait_until(stats_of(link).waiters == 2);
+    interrupt(&second);
+    peer_send(peer, NL_WIRE_2016, nl_conn_id(second.conn), ASK, NULL, 0);
+    wait_until(nl_conn_recv(second.conn, NL_NOW, &p) == NL_OK);
+    nl_packet_free(p);
+    atomic_store(&in_handler, 2);
+    job_join(&second);
+    must_be(second.result, NL_EINTR);
+    peer_send(peer, NL_WIRE_2016, 1, ASK, NULL, 0);
+    job_join(&leader);
+    nl_conn_rele(leader.conn);
+    nl_conn_rele(second.conn);
+    link_free(link);
+    close(peer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_deadline_of_a_busy_leader),
+        TEST(test_deadline_of_a_busy_leader), TEST(test_signal_and_wake_of_a_sender),
+        TEST(test_signal_and_wake_of_a_receiver),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
