@@ -390,13 +390,17 @@ static void iov_skip(struct iovec iov[2], size_t n)
     }
 }
 
+static bool is_late(int64_t deadline_ns)
+{
+    return deadline_ns == NL_NOW || (deadline_ns != NL_FOREVER && sys_now_ns() >= deadline_ns);
+}
+
 /* May the sender of a rest that the socket refuses stay with it? Not when it was told to leave; a rest within the budget is
  * stayed with only while the socket keeps taking. */
 static bool may_stay_locked(nl_link *link, nl_conn *conn, size_t rest, bool progress, int64_t deadline_ns)
 {
     return rest >= STAY_BYTES && (progress || rest > link->limits.link_tx_bytes) &&
-           send_error_locked(link, conn) == NL_OK && deadline_ns != NL_NOW &&
-           (deadline_ns == NL_FOREVER || sys_now_ns() < deadline_ns);
+           send_error_locked(link, conn) == NL_OK && !is_late(deadline_ns);
 }
 
 /* Writes header and payload from the caller's memory, as the holder, and leaves in iov what the socket did not take. mu
@@ -467,7 +471,7 @@ static nl_err send_now_locked(nl_link *link, nl_conn *conn, struct iovec iov[2],
     } else if (!keep_rest_locked(link, iov)) {
         link->tx.bytes -= iov[0].iov_len + iov[1].iov_len;
         tx_failed_locked(link, e = ENOMEM, &why);       /* half a packet is on the wire: there is no way back */
-    } else if (iov[0].iov_len + iov[1].iov_len > link->limits.link_tx_bytes) {
+    } else if (iov[0].iov_len + iov[1].iov_len > link->limits.link_tx_bytes && is_late(deadline_ns)) {
         err = NL_ETIMEOUT;                              /* unless an end says more, below */
     }
     if (e && e != EAGAIN)

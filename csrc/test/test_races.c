@@ -156,11 +156,82 @@ static void test_signal_and_wake_of_a_receiver(void **state)
     close(peer);
 }
 
+/* ---- a packet larger than the budget ---------------------------------------------------------------------------- */
+
+/* A packet larger than the budget whose rest is smaller than what a sender stays for: it was begun, so it is on its
+ * way, and a send without a deadline has not timed out. */
+static void test_small_budget_is_no_timeout(void **state)
+{
+    nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+    uint8_t *bytes = payload_new(NL_WIRE_2016, 60000, 1);
+    bool maybe_sent = true;
+    int fd[2];
+    nl_link *link;
+    nl_conn *conn;
+
+    (void)state;
+    c.limits.link_tx_bytes = 1000;
+    sockets_small(fd);
+    link = link_over(fd[0], &c);
+    conn = conn_new(link);
+    for (int i = 0; i < 20; i++) {                      /* until a rest stays */
+        nl_err e;
+        while (stats_of(link).tx_bytes_queued)
+            recv(fd[1], bytes, 4096, MSG_DONTWAIT);
+        e = nl_conn_send(conn, ASK, bytes, 60000, NL_FOREVER, &maybe_sent);
+        must_be(e, NL_OK);
+        must(maybe_sent);
+    }
+    nl_conn_rele(conn);
+    link_free(link);
+    close(fd[1]);
+    free(bytes);
+}
+
+/* A sender stays with a packet larger than the budget; a signal whose handler returns. The packet was begun and goes
+ * on: no timeout, whose time has not come, and no NL_EINTR, after which it would be sent twice. */
+static void job_send_large(job *j)
+{
+    uint8_t *bytes = payload_new(NL_WIRE_2016, (size_t)1 << 20, 1);
+
+    j->result = nl_conn_send(j->conn, ASK, bytes, (size_t)1 << 20, NL_FOREVER, NULL);
+    free(bytes);
+}
+
+static void test_signal_while_staying(void **state)
+{
+    nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+    job sender = { 0 };
+    int fd[2];
+    nl_link *link;
+
+    (void)state;
+    catch_signals();
+    atomic_store(&in_handler, 2);
+    c.limits.link_tx_bytes = 65536;
+    sockets_small(fd);
+    link = link_over(fd[0], &c);
+    sender.conn = conn_new(link);
+    job_start(&sender, job_send_large);
+    wait_until(stats_of(link).bytes_sent > 0);
+    while (!atomic_load(&sender.done)) {
+        pthread_kill(sender.thread, SIGUSR1);           /* again and again: one of them meets it in poll */
+        kit_pause();
+        atomic_store(&in_handler, 2);
+    }
+    job_join(&sender);
+    must_be(sender.result, NL_OK);
+    nl_conn_rele(sender.conn);
+    link_free(link);
+    close(fd[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_deadline_of_a_busy_leader), TEST(test_signal_and_wake_of_a_sender),
-        TEST(test_signal_and_wake_of_a_receiver),
+        TEST(test_signal_and_wake_of_a_receiver), TEST(test_small_budget_is_no_timeout),
+        TEST(test_signal_while_staying),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
