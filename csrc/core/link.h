@@ -115,7 +115,9 @@ typedef struct nl_tx {
     nl_tx_holder holder;        /* [mu] */
     nl_block    *first, **last; /* [mu] queue; the bytes of `first` are read by the holder without mu, never changed */
     size_t       bytes;         /* [mu] taken from senders, not yet by the kernel */
-    size_t       ctl_bytes;     /* [mu] of them, the core's own replies, at the most */
+    size_t       ctl_bytes;     /* [mu] of them, the core's own replies, at the most: it goes down in two steps ... */
+    size_t       ctl_mark;      /* [mu] ... of which the next is when so many bytes have left; 0: there are no replies ... */
+    size_t       ctl_behind;    /* [mu] ... and these replies, queued behind the mark, remain */
     nl_list      waiters;       /* [mu] senders that wait for room */
     int64_t      notified_ns;   /* [mu] when the last notification came */
     bool         corked;        /* [mu] the poller's timer is set, to write what a burst left behind */

@@ -164,14 +164,40 @@ static void queue_push_front(nl_tx *tx, nl_block *b)
     tx->first = b;
 }
 
+/* n bytes have left: from the budget they go, and the replies among them. Where in the queue these stand is not kept, but
+ * the queue keeps its order: what was in it at a mark has left when as many bytes have. */
+static void uncharge(nl_tx *tx, size_t n)
+{
+    tx->bytes -= n;
+    if (n < tx->ctl_mark) {
+        tx->ctl_mark -= n;
+    } else if (tx->ctl_mark) {
+        tx->ctl_bytes = tx->ctl_behind;
+        tx->ctl_behind = 0;
+        tx->ctl_mark = tx->ctl_bytes ? tx->bytes : 0;
+    }
+}
+
+static void charge_reply(nl_tx *tx, size_t n)
+{
+    tx->ctl_bytes += n;
+    if (tx->ctl_mark)
+        tx->ctl_behind += n;
+    else
+        tx->ctl_mark = tx->bytes;
+}
+
+static void forget_replies(nl_tx *tx)
+{
+    tx->ctl_bytes = tx->ctl_mark = tx->ctl_behind = 0;
+}
+
 /* Takes n sent bytes off the queue. */
 static void queue_consume(nl_tx *tx, size_t n)
 {
     nl_block *b;
 
-    tx->bytes -= n;
-    if (tx->ctl_bytes > tx->bytes)
-        tx->ctl_bytes = tx->bytes;
+    uncharge(tx, n);
     while ((b = tx->first) && n >= b->len - b->off) {
         n -= b->len - b->off;
         if (!(tx->first = b->next))
@@ -191,7 +217,8 @@ void nl_tx_drop_locked(nl_link *link)
         nl_block_rele(b);
     }
     tx->last = &tx->first;
-    tx->bytes = tx->ctl_bytes = 0;
+    tx->bytes = 0;
+    forget_replies(tx);
     nl_waiters_wake_locked(link, &tx->waiters);
 }
 
@@ -233,7 +260,7 @@ static void tx_give_locked(nl_link *link)
         tx->holder = NL_TX_NONE;
         if (tx->first)
             nl_tx_drop_locked(link);
-        tx->ctl_bytes = 0;
+        forget_replies(tx);
     }
     nl_link_quiet_locked(link);
 }
@@ -425,7 +452,7 @@ static int write_direct_locked(nl_link *link, nl_conn *conn, struct iovec iov[2]
         rest -= done;
         pthread_mutex_lock(&link->mu);
         link->stats.bytes_sent += done;
-        link->tx.bytes -= done;
+        uncharge(&link->tx, done);
         tx_wake_for_room_locked(link);
         if (rest == 0 || (e && e != EAGAIN))
             return e;
@@ -552,7 +579,7 @@ void nl_tx_reply_locked(nl_link *link, uint32_t id, const char *text)
                      "(%zu bytes of \"%s\" wait)", link->tx.ctl_bytes, text);
         nl_link_fail_locked(link, &why);
     } else if (nl_tx_queue_locked(link, id, NL_CODE_ERROR, payload, n) == NL_OK) {
-        link->tx.ctl_bytes += link->tx.bytes - before;      /* written by rx_route_locked when the batch is routed */
+        charge_reply(&link->tx, link->tx.bytes - before);   /* written by rx_route_locked when the batch is routed */
     }
 }
 

@@ -226,12 +226,52 @@ static void test_signal_while_staying(void **state)
     close(fd[1]);
 }
 
+/* ---- replies ---------------------------------------------------------------------------------------------------- */
+
+/* Replies among other traffic, on a link whose queue is never empty because we send more than the peer takes, while the
+ * peer reads all the time: they leave in turn, and however many there were they are no flood. */
+static void test_replies_in_a_full_queue_are_no_flood(void **state)
+{
+    nl_link_config c = config_of(NL_SERVER, KIND_2016);
+    uint8_t *bytes = payload_new(NL_WIRE_2016, 32768, 1), *waste = malloc(65536);
+    uint64_t refused = 0;
+    int fd[2];
+    nl_link *link;
+    nl_conn *conn;
+
+    (void)state;
+    c.accept = NL_ACCEPT_REFUSE;
+    c.limits.link_tx_bytes = (size_t)1 << 20;
+    sockets_small(fd);
+    link = link_over(fd[0], &c);
+    conn = conn_new(link);
+    while (refused < 4000 && !nl_link_is_closed(link)) {
+        while (nl_conn_send(conn, ASK, bytes, 32768, NL_NOW, NULL) == NL_OK)
+            ;
+        for (int i = 0; i < 20; i++)
+            peer_send(fd[1], NL_WIRE_2016, (uint32_t)(2 * (refused + (unsigned)i) + 1), ASK, NULL, 0);
+        refused += 20;
+        for (size_t n = 0; n < 200000;) {               /* 20 replies and more than was sent since */
+            ssize_t k = recv(fd[1], waste, 65536, 0);
+            must(k > 0);
+            n += (size_t)k;
+        }
+        wait_until(nl_link_is_closed(link) || stats_of(link).refused_conns == refused);
+    }
+    must_be(fault_of(link).code, NL_OK);
+    nl_conn_rele(conn);
+    link_free(link);
+    close(fd[1]);
+    free(bytes);
+    free(waste);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_deadline_of_a_busy_leader), TEST(test_signal_and_wake_of_a_sender),
         TEST(test_signal_and_wake_of_a_receiver), TEST(test_small_budget_is_no_timeout),
-        TEST(test_signal_while_staying),
+        TEST(test_signal_while_staying), TEST(test_replies_in_a_full_queue_are_no_flood),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
