@@ -23,6 +23,7 @@
 
 #define LINGER_NS  INT64_C(1000000000)  /* longest wait of step 4, within close's own deadline */
 #define SLICE_NS   INT64_C(20000000)    /* close looks up so often whether it was told to abort */
+#define DISCARD_READS 64                /* a large receive buffer's worth, between two looks at the clock */
 
 /* ---- defaults --------------------------------------------------------------------------------------------------- */
 
@@ -503,16 +504,15 @@ static bool told_to_abort(nl_link *link)
     return told;
 }
 
-/* Throws input away. True while more may come. */
+/* Throws input away, but not without end: a peer may write faster than this reads. True while more may come. */
 static bool discard_input(nl_link *link)
 {
     char waste[16384];
-    ssize_t n;
+    ssize_t n = 1;
 
-    do
+    for (int i = 0; i < DISCARD_READS && n > 0; i++)
         n = sys_recv(link->fd, waste, sizeof waste, MSG_DONTWAIT);
-    while (n > 0);
-    return n < 0 && errno == EAGAIN && !link->read_shut;
+    return (n > 0 || (n < 0 && errno == EAGAIN)) && !link->read_shut;
 }
 
 static int64_t slice(int64_t deadline_ns, int64_t longest)
