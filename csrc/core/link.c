@@ -223,6 +223,8 @@ static void link_init(nl_link *link, const nl_link_config *config)
     link->tx.last = &link->tx.first;
     link->raw_last = &link->raw_first;
     link->limits = config->limits;
+    if (link->limits.closed_ns > NL_FOREVER / 2)        /* it is added to the clock */
+        link->limits.closed_ns = NL_FOREVER / 2;
     link->version = config->version;
     link->fork_generation = nl_fork_generation();
     link->serial = atomic_fetch_add(&serials, 1);
@@ -234,6 +236,8 @@ static void link_init(nl_link *link, const nl_link_config *config)
     link->raw = config->raw;
     link->next_id = (config->first_id & ~1u) | (config->role == NL_CLIENT);
     link->rx.spin_ns = have_two_cpus() ? config->limits.spin_ns : 0;
+    if (link->rx.spin_ns > NL_RCVTIMEO_NS)              /* so is this; and meanwhile nobody can wake the leader */
+        link->rx.spin_ns = NL_RCVTIMEO_NS;
     link->fd = -1;
     link->pollee.ops = &link_ops;
 }

@@ -308,9 +308,8 @@ static bool shake_begin_locked(nl_listener *l, shake *s, int fd)
         return false;
     s->listener = l;
     s->pollee.fd = fd;
-    s->deadline_ns = nl_now_ns() + l->config.handshake_ns;
-    if (l->config.handshake_ns > NL_FOREVER - nl_now_ns())
-        s->deadline_ns = NL_FOREVER;
+    int64_t now = nl_now_ns();
+    s->deadline_ns = l->config.handshake_ns < NL_FOREVER - now ? now + l->config.handshake_ns : NL_FOREVER;
     if (nl_poller_add(&s->pollee) != NL_OK) {
         nl_opening_fini(&s->opening);
         return false;

@@ -7,6 +7,7 @@
  */
 #include "kit.h"
 
+#include <netinet/in.h>
 #include <signal.h>
 
 /* ---- deadlines under traffic ------------------------------------------------------------------------------------ */
@@ -266,12 +267,70 @@ static void test_replies_in_a_full_queue_are_no_flood(void **state)
     free(waste);
 }
 
+/* ---- limits ----------------------------------------------------------------------------------------------------- */
+
+/* "For ever" in a limit is added to the clock somewhere. */
+static void test_limits_for_ever(void **state)
+{
+    pair_config c = pair_default(KIND_2016);
+    pair p;
+    nl_conn *a, *b;
+    nl_packet *got;
+
+    (void)state;
+    c.server.limits.closed_ns = c.client.limits.closed_ns = NL_FOREVER;
+    c.server.limits.spin_ns = c.client.limits.spin_ns = NL_FOREVER;
+    c.server.limits.link_rx_bytes = c.client.limits.link_tx_bytes = NL_UNLIMITED;
+    c.server.limits.conn_rx_bytes = c.client.limits.packet_bytes = NL_UNLIMITED;
+    p = pair_of(&c);
+    a = conn_new(p.client);
+    send_ok(a, ASK, NULL, 0);
+    b = accept_ok(p.server);
+    recv_is(b, ASK);
+    nl_conn_close(b);
+    send_ok(a, ASK, NULL, 0);                           /* the tomb is still there: "closed", not a new Conn */
+    got = recv_ok(a);
+    must(got->code == ERROR);
+    nl_packet_free(got);
+    must_be(nl_link_accept(p.server, NL_NOW, &(nl_conn *){ NULL }), NL_ETIMEOUT);
+    nl_conn_rele(a);
+    nl_conn_rele(b);
+    pair_free(&p);
+}
+
+static void test_handshake_for_ever(void **state)
+{
+    struct sockaddr_in any = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    nl_listen_config listen;
+    nl_dial_config dial;
+    nl_listener *listener;
+    nl_dialer *dialer;
+    nl_link *link;
+    nl_fault why;
+    const struct sockaddr *address;
+    socklen_t len;
+
+    (void)state;
+    nl_listen_config_default(&listen);
+    nl_dial_config_default(&dial);
+    listen.link.wire = dial.link.wire = NL_WIRE_M;
+    listen.handshake_ns = NL_FOREVER;
+    must_be(nl_listener_new((struct sockaddr *)&any, sizeof any, &listen, &listener, &why), NL_OK);
+    address = nl_listener_address(listener, &len);
+    must_be(nl_dialer_new(address, len, &dial, &dialer), NL_OK);
+    must_be(nl_dialer_wait(dialer, in_ms(PATIENCE_MS), &link, &why, NULL), NL_OK);
+    nl_dialer_free(dialer);
+    link_free(link);
+    nl_listener_rele(listener);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_deadline_of_a_busy_leader), TEST(test_signal_and_wake_of_a_sender),
         TEST(test_signal_and_wake_of_a_receiver), TEST(test_small_budget_is_no_timeout),
-        TEST(test_signal_while_staying), TEST(test_replies_in_a_full_queue_are_no_flood),
+        TEST(test_signal_while_staying), TEST(test_replies_in_a_full_queue_are_no_flood), TEST(test_limits_for_ever),
+        TEST(test_handshake_for_ever),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
