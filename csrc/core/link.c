@@ -301,6 +301,7 @@ nl_err nl_link_new_open(int fd, const nl_link_config *config, nl_tls *tls, const
     }
     link->fd = link->pollee.fd = fd;
     link->tls = tls;
+    link->rx.held = tls != NULL;        /* what came with the end of the handshake */
     pthread_mutex_lock(&link->mu);
     nl_tx_kick_locked(link);            /* the last records of a TLS handshake, perhaps */
     nl_rx_idle_locked(link);

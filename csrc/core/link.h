@@ -104,6 +104,7 @@ typedef struct nl_rx {
     uint64_t     offset;        /* [rx] of `at` in the stream */
     size_t       large;         /* [rx] size of the last packet when it was larger than a block: the next may be, too */
     bool         more;          /* [rx] data[at .. end) may hold a whole packet */
+    bool         held;          /* [rx] the TLS session may hold plaintext: no event of the socket tells of it */
     bool         eof;           /* [rx] */
     nl_scan      scan;          /* [rx] */
     int64_t      spin_ns;       /* [rx] adaptive try: see rx.c */

@@ -91,6 +91,12 @@ static void rx_take_locked(nl_link *link, nl_rx_holder holder)
     link->stats.rx_takes++;
 }
 
+/* Is there something to do that the socket will not tell of? */
+static bool rx_has_left(const nl_rx *rx)
+{
+    return rx->more || rx->held;
+}
+
 static bool rx_may_read(const nl_link *link)
 {
     return link->state == NL_LINK_OPEN && !link->rx.paused;
@@ -126,7 +132,7 @@ static void rx_give_locked(nl_link *link)
 
     link->rx.holder = NL_RX_NONE;
     if (rx_may_read(link) && !rx_hand_over_locked(link)) {
-        if (poller && !link->rx.more)
+        if (poller && !rx_has_left(&link->rx))
             rx_watch_locked(link);      /* the poller is awake: it watches on at once */
         else
             nl_rx_idle_locked(link);
@@ -138,7 +144,7 @@ static void rx_give_locked(nl_link *link)
  * that, and arming for each would cost a system call and a wake-up of the poller for nothing. */
 void nl_rx_idle_locked(nl_link *link)
 {
-    if (!rx_may_read(link) || link->rx.holder != NL_RX_NONE || link->rx.watched)
+    if (!rx_may_read(link) || link->rx.holder != NL_RX_NONE || (link->rx.watched && !rx_has_left(&link->rx)))
         return;
     if (!link->rx.sweeping) {
         link->rx.sweeping = true;
@@ -240,11 +246,14 @@ move:
 static ssize_t rx_read(nl_link *link, int flags, nl_fault *why)
 {
     nl_rx *rx = &link->rx;
+    size_t room;
     ssize_t n;
 
     if (!rx_room(link))
         return -ENOMEM;
-    n = io_read(link, rx->block->data + rx->end, rx->block->cap - rx->end, flags, why);
+    room = rx->block->cap - rx->end;
+    n = io_read(link, rx->block->data + rx->end, room, flags, why);
+    rx->held = link->tls && n == (ssize_t)room;         /* full in the middle of a record, perhaps */
     if (n > 0) {
         rx->end += (size_t)n;
         rx->more = true;
@@ -323,7 +332,7 @@ static ssize_t rx_fill(nl_link *link, nl_waiter *w, int64_t deadline_ns, bool *s
 {
     ssize_t n;
 
-    if (deadline_ns == NL_NOW)
+    if (deadline_ns == NL_NOW || link->rx.held)
         return rx_read(link, MSG_DONTWAIT, why);
     if (!*slept) {
         *slept = true;
@@ -581,8 +590,8 @@ bool nl_rx_sweep(nl_link *link)
     again = rx_may_read(link) && rx->turns != rx->swept_turns;
     rx->swept_turns = rx->turns;
     rx->sweeping = again;
-    if (!again && rx_may_read(link) && rx->holder == NL_RX_NONE && !rx->watched) {
-        if (rx->more) {
+    if (!again && rx_may_read(link) && rx->holder == NL_RX_NONE && (!rx->watched || rx_has_left(rx))) {
+        if (rx_has_left(rx)) {
             rx_poller_turn_locked(link);
         } else {
             rx_shrink_locked(link);

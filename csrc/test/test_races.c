@@ -7,6 +7,9 @@
  */
 #include "kit.h"
 
+#include "certs.h"
+#include "tls.h"
+
 #include <netinet/in.h>
 #include <signal.h>
 
@@ -324,6 +327,137 @@ static void test_handshake_for_ever(void **state)
     nl_listener_rele(listener);
 }
 
+/* ---- TLS -------------------------------------------------------------------------------------------------------- */
+
+#ifndef NL_NO_TLS
+
+static nl_tls_ctx *ctx_new(void)
+{
+    identity ca = identity_new(NULL, &(cert_request){ "CA", NULL, -60, 3600 });
+    identity node = identity_new(&ca, &(cert_request){ "node", NULL, -60, 3600 });
+    folder f = folder_new();
+    nl_tls_ctx *ctx;
+    nl_fault why;
+
+    pem_certificate(folder_file(&f, "ca"), ca.cert);
+    pem_certificate(folder_file(&f, "crt"), node.cert);
+    pem_key(folder_file(&f, "key"), node.key, NULL);
+    if (nl_tls_ctx_new(folder_file(&f, "ca"), folder_file(&f, "crt"), folder_file(&f, "key"), NULL, NULL, &ctx, &why))
+        kit_fail(__FILE__, __LINE__, "%s", why.text);
+    folder_remove(&f);
+    identity_free(&node);
+    identity_free(&ca);
+    return ctx;
+}
+
+typedef struct adoption { int fd; nl_link_config config; } adoption;
+
+static void job_adopt(job *j)
+{
+    adoption *a = j->arg;
+    nl_fault why;
+
+    j->result = nl_link_new(a->fd, &a->config, j->deadline, &j->link, &why);
+}
+
+/* A TLS peer without a link. */
+typedef struct tls_peer { int fd; nl_tls *tls; } tls_peer;
+
+static void tls_peer_flush(tls_peer *p)
+{
+    const uint8_t *cipher;
+    size_t n;
+
+    while ((n = nl_tls_output(p->tls, &cipher))) {
+        peer_write(p->fd, cipher, n);
+        nl_tls_sent(p->tls, n);
+    }
+}
+
+static void tls_peer_feed(tls_peer *p)
+{
+    uint8_t cipher[4096];
+    ssize_t n = recv(p->fd, cipher, sizeof cipher, 0);
+
+    must(n > 0);
+    must_be(nl_tls_input(p->tls, cipher, (size_t)n), NL_OK);
+}
+
+static void tls_peer_handshake(tls_peer *p)
+{
+    nl_fault why;
+    bool done = false;
+
+    for (;;) {
+        must(nl_tls_handshake(p->tls, &done, &why) == NL_TLS_OK);
+        tls_peer_flush(p);
+        if (done)
+            return;
+        tls_peer_feed(p);
+    }
+}
+
+static void tls_peer_recv(tls_peer *p, void *plain, size_t n)
+{
+    nl_fault why;
+
+    for (size_t got = 0, k; got < n; got += k) {
+        must(nl_tls_read(p->tls, (uint8_t *)plain + got, n - got, &k, &why) == NL_TLS_OK);
+        if (!k)
+            tls_peer_feed(p);
+    }
+}
+
+/* The answer to an ask fills the reader's block to the last byte, in the middle of a record. The reader has what it
+ * wants and leaves; what is left of the record is in the session, and no event of the socket will tell of it. The
+ * request in there must be refused all the same. */
+static void test_tls_rest_of_a_record(void **state)
+{
+    enum { BLOCK = 65600, ANSWER_BYTES = 65560 };       /* of the first block, and of the answer: 40 bytes are left */
+    nl_tls_ctx *ctx = ctx_new();
+    adoption a = { .config = config_of(NL_CLIENT, KIND_2016) };
+    job adopts = { .arg = &a }, asks = { 0 };
+    tls_peer peer;
+    uint8_t *bytes = calloc(1, ANSWER_BYTES + 500), head[10], reply[10];
+    int fd[2];
+
+    (void)state;
+    sockets_unix(fd);
+    a.fd = fd[0];
+    a.config.tls = ctx;
+    a.config.accept = NL_ACCEPT_REFUSE;
+    peer.fd = fd[1];
+    must_be(nl_tls_new(ctx, NL_SERVER, &peer.tls), NL_OK);
+    job_start(&adopts, job_adopt);
+    tls_peer_handshake(&peer);
+    job_join(&adopts);
+    must_be(adopts.result, NL_OK);
+    asks.link = adopts.link;
+    job_start(&asks, job_ask);
+    tls_peer_recv(&peer, head, sizeof head);
+    wait_until(stats_of(adopts.link).waiters == 1);
+    nl_wire_head(NL_WIRE_2016, 1, ANSWER, ANSWER_BYTES - 10, bytes);
+    nl_wire_head(NL_WIRE_2016, 2, ASK, 490, bytes + ANSWER_BYTES);
+    must_be(nl_tls_write(peer.tls, bytes, ANSWER_BYTES + 500, &(nl_fault){ 0 }), NL_OK);
+    tls_peer_flush(&peer);
+    job_join(&asks);
+    must_be(asks.result, NL_OK);
+    must(asks.packet->len == ANSWER_BYTES - 10);
+    nl_packet_free(asks.packet);
+    wait_until(stats_of(adopts.link).refused_conns == 1);
+    tls_peer_recv(&peer, reply, sizeof reply);
+    link_free(adopts.link);
+    nl_tls_free(peer.tls);
+    close(fd[1]);
+    nl_tls_ctx_rele(ctx);
+    free(bytes);
+}
+
+#define TLS_TESTS TEST(test_tls_rest_of_a_record),
+#else
+#define TLS_TESTS
+#endif
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -331,6 +465,7 @@ int main(void)
         TEST(test_signal_and_wake_of_a_receiver), TEST(test_small_budget_is_no_timeout),
         TEST(test_signal_while_staying), TEST(test_replies_in_a_full_queue_are_no_flood), TEST(test_limits_for_ever),
         TEST(test_handshake_for_ever),
+        TLS_TESTS
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
