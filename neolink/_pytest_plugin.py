@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the markers known."""
-    config.addinivalue_line("markers", "neolink_cluster(**arguments): the arguments of neolink.testing.Cluster for the "
-                                       "fixture neolink_cluster")
-    config.addinivalue_line("markers", "neolink_pair(**arguments): the arguments of neolink.testing.pair for the fixture "
-                                       "neolink_pair")
+    config.addinivalue_line("markers", "neolink_cluster(**arguments): the arguments of neolink.testing.Cluster "
+                                       "for the fixture neolink_cluster")
+    config.addinivalue_line("markers", "neolink_pair(**arguments): the arguments of neolink.testing.pair "
+                                       "for the fixture neolink_pair")
 
 
 @pytest.fixture

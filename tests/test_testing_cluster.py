@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -306,3 +307,17 @@ def test_ids_of_storages_are_checked(cluster: testing.Cluster) -> None:
 def test_arguments_are_checked(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         testing.Cluster(**arguments)
+
+
+def test_a_cluster_with_tls(tmp_path: Path) -> None:
+    trustme = pytest.importorskip("trustme", reason="TLS tests make their certificates with trustme")
+    ca = trustme.CA()
+    leaf = ca.issue_cert("node.example")
+    paths = [str(tmp_path / name) for name in ("ca.pem", "cert.pem", "key.pem")]
+    for path, pem in zip(paths, (ca.cert_pem, leaf.cert_chain_pems[0], leaf.private_key_pem)):
+        pem.write_to_path(path)
+    tls = neolink.TLS(*paths)
+    with testing.Cluster(tls=tls) as cluster, neolink.dial(cluster.admin_address, tls=tls) as ctl:
+        assert ctl.ask(proto.AskClusterState(), timeout=PATIENCE).state is ClusterStates.RUNNING
+        with pytest.raises(neolink.HandshakeError):
+            neolink.dial(cluster.admin_address)

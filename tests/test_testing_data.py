@@ -80,8 +80,9 @@ def test_transactions(cluster: testing.Cluster, client: Client) -> None:
     partition = id_to_int(tid) % 4
     ascending = client.storage(client.nids(tid)[0]).ask(client.m.AskTIDsFrom(ZERO_TID, MAX_TID, 1, partition))
     assert ascending.tids == [tid]
-    code, text = refused(client.storage(client.nids(id_from_int(4))[0]), client.m.AskTransactionInformation(id_from_int(4)))
-    assert (code, text) == (ErrorCodes.TID_NOT_FOUND, f"{id_from_int(4).hex()} does not exist")
+    four = id_from_int(4)
+    assert refused(client.storage(client.nids(four)[0]), client.m.AskTransactionInformation(four)) == (
+        ErrorCodes.TID_NOT_FOUND, f"{four.hex()} does not exist")
 
 
 def test_walking_objects() -> None:
@@ -91,8 +92,9 @@ def test_walking_objects() -> None:
         link = client.storage(1)
         first = link.ask(proto.AskOIDsFrom(0, 2, ZERO_TID, MAX_TID))
         assert first.oids == [ONE, TWO] and first.next_oid == id_from_int(3)
-        assert link.ask(proto.AskOIDsFrom(0, 2, first.next_oid, MAX_TID)) == proto.AnswerOIDsFrom(None, [id_from_int(3)])
-        assert link.ask(proto.AskOIDsFrom(0, 9, ZERO_TID, id_from_int(id_to_int(tid) - 1))).oids == [ONE, id_from_int(3)]
+        three, before_two = id_from_int(3), id_from_int(id_to_int(tid) - 1)
+        assert link.ask(proto.AskOIDsFrom(0, 2, first.next_oid, MAX_TID)) == proto.AnswerOIDsFrom(None, [three])
+        assert link.ask(proto.AskOIDsFrom(0, 9, ZERO_TID, before_two)).oids == [ONE, three]
 
 
 # ---- writing

@@ -1,8 +1,8 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
 """Unpatched NEO against neolink.testing.Cluster: its control tool and its ZODB client, on both wires.
 
-What these accept is the measure of the doubles. They run where NEO is installed, see interop/peers.py for the environment;
-ZODB has to be importable there too for the client.
+What these accept is the measure of the doubles. They run where NEO is installed, see interop/peers.py for the
+environment; ZODB has to be importable there too for the client.
 """
 from __future__ import annotations
 
@@ -74,7 +74,8 @@ PRINTED = ["undone ['large']", "conflict", "seen ['large', 'theirs']", "history 
 def neo(request: pytest.FixtureRequest) -> NeoPy:
     found = find_neopy(request.param)
     if found is None:
-        pytest.skip(f"no NEO/py of wire {request.param}: set NEOLINK_NEOPY and NEOLINK_NEOPY_PYTHON, or NEOLINK_NEO112_PYTHON")
+        pytest.skip(f"no NEO/py of wire {request.param}: set NEOLINK_NEOPY and NEOLINK_NEOPY_PYTHON (M), or "
+                    "NEOLINK_NEO112_PYTHON (N)")
     return found
 
 
@@ -85,8 +86,8 @@ def cluster(neo: NeoPy) -> Iterator[testing.Cluster]:
 
 
 def run(neo: NeoPy, command: list[str], directory: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, env=neo.env(), cwd=directory, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                          timeout=SECONDS, check=False)
+    return subprocess.run(command, env=neo.env(), cwd=directory, stdin=subprocess.DEVNULL, capture_output=True,
+                          text=True, timeout=SECONDS, check=False)
 
 
 def ctl(neo: NeoPy, cluster: testing.Cluster, directory: Path, arguments: str) -> str:

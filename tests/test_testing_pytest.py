@@ -39,8 +39,8 @@ def test_the_plugin(tmp_path: Path) -> None:
     (tmp_path / "test_user.py").write_text(USERS_TESTS)
     installed = importlib.metadata.entry_points(group="pytest11", name="neolink")
     plugin = [] if installed else ["-p", "neolink._pytest_plugin"]
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "--strict-markers", "-W", "error", *plugin, "test_user.py"],
-                          cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-m", "pytest", "-q", "--strict-markers", "-W", "error", *plugin, "test_user.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "4 passed" in done.stdout, done.stdout + done.stderr
 
 

@@ -1,8 +1,9 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
 """The admin: what neoctl talks to.
 
-Nobody identifies himself here. What is about the nodes, the partition table and the state of the cluster it answers itself;
-the rest it passes on to the master, and hangs up on who sent what the master calls a protocol error, as NEO's admin does.
+Nobody identifies himself here. What is about the nodes, the partition table and the state of the cluster it answers
+itself; the rest it passes on to the master, and hangs up on who sent what the master calls a protocol error, as NEO's
+admin does.
 """
 from __future__ import annotations
 

@@ -6,8 +6,9 @@
         link = neolink.dial(cluster.admin_address)
         link.ask(proto.AskClusterState())           # AnswerClusterState(state=ClusterStates.RUNNING)
 
-Its nodes listen on loopback and speak the real wire; what happens between them happens under one lock. The methods here are
-the test's own hands: they change the cluster from outside the protocol, and peers are told as they would be by real nodes.
+Its nodes listen on loopback and speak the real wire; what happens between them happens under one lock. The methods
+here are the test's own hands: they change the cluster from outside the protocol, and peers are told as they would be
+by real nodes.
 """
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import neolink
 from neolink import proto
-from neolink.proto import CellChange, CellStates, ClusterStates, Message, Node, NodeStates, NodeTypes, nid_parse, nid_str
+from neolink.proto import (CellChange, CellStates, ClusterStates, Message, Node, NodeStates, NodeTypes, nid_parse,
+                           nid_str)
 from neolink.testing._admin import AdminNode
 from neolink.testing._database import NOTHING, Record, Transaction, pack_data
 from neolink.testing._master import MasterNode
@@ -36,8 +38,9 @@ Nid = int | str
 class Cluster:
     """A master, storages and an admin in this process, RUNNING from the start.
 
-    `partitions` and `replicas` (copies beyond the first) lay out the partition table over `storages` storages. `wire` is "M"
-    or "N". With `tls` all nodes use it. With `running` False the cluster waits in RECOVERING for a start command.
+    `partitions` and `replicas` (copies beyond the first) lay out the partition table over `storages` storages. `wire`
+    is "M" or "N". With `tls` all nodes use it. With `running` False the cluster waits in RECOVERING for a start
+    command.
 
     A context manager. Closing it raises what went wrong in a reply function, if anything did.
     """
@@ -152,7 +155,7 @@ class Cluster:
             return [dict(row) for row in self._state.table.rows]
 
     def wait(self, condition: Callable[[Cluster], object], timeout: float = WAIT_SECONDS) -> None:
-        """Return when `condition(cluster)` holds. It is looked at whenever a message was handled or something changed."""
+        """Return when `condition(cluster)` holds. It is looked at after each message and each change."""
         with self._state.changed:
             if not self._state.changed.wait_for(lambda: condition(self), timeout):
                 raise TimeoutError(f"{self!r}: the condition did not hold within {timeout:g} s")
@@ -166,9 +169,9 @@ class Cluster:
     def on(self, message: type[Message], reply: Any, *, node: Nid | None = None, times: int | None = None) -> Rule:
         """Answer a message otherwise than a node would: see `neolink.testing` for what a reply can be.
 
-        `node` limits it to "master", "storage", "admin" or one node such as "S2"; `times` to that many messages. The newest
-        rule that fits is taken. What is returned counts the messages, waits for them, and ends the rule when it is left as a
-        context manager.
+        `node` limits it to "master", "storage", "admin" or one node such as "S2"; `times` to that many messages. The
+        newest rule that fits is taken. What is returned counts the messages, waits for them, and ends the rule when
+        it is left as a context manager.
         """
         rule = Rule(self._state, message, reply, nid_str(node) if isinstance(node, int) else node, times)
         with self._state.lock:
@@ -221,7 +224,8 @@ class Cluster:
         with state.lock:
             for storage in self.storages.values():
                 for oid in objects.keys() & storage.locks.keys():
-                    raise RuntimeError(f"object {oid.hex()} is locked by transaction {storage.locks[oid].hex()} of a client")
+                    owner = storage.locks[oid].hex()
+                    raise RuntimeError(f"object {oid.hex()} is locked by transaction {owner} of a client")
             tid = state.next_tid()
             state.database.commit(transaction._replace(tid=tid, ttid=tid, oids=tuple(objects)), objects)
             self._master.invalidate(tid, objects)
@@ -231,7 +235,7 @@ class Cluster:
     # ---- nodes
 
     def add_storage(self) -> int:
-        """Start one more storage and return its nid. It is PENDING until it is added, and has no data before a tweak."""
+        """Start one more storage and return its nid. It is PENDING until it is added, and empty before a tweak."""
         with self._state.lock:
             storage = StorageNode(self._state, self._state.new_nid(NodeTypes.STORAGE), self._tls)
             storage.start()

@@ -1,8 +1,8 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
 """What neoctl asks of the master: the commands that an admin passes on.
 
-Which of them are refused, and in which words, is NEO's own; people have scripts that read them. Where the real master would
-end because of a command, the answer here is what the real admin makes of its end, and the master lives on.
+Which of them are refused, and in which words, is NEO's own; people have scripts that read them. Where the real master
+would end because of a command, the answer here is what the real admin makes of its end, and the master lives on.
 """
 from __future__ import annotations
 

@@ -184,8 +184,9 @@ class Database:
     def undo(self, oid: bytes, before: bytes, undone: bytes, pending: bytes | None = None) -> UndoSerial | None:
         """What undoing transaction `undone` does to an object, for one who sees what is `before` a tid.
 
-        `pending` is the revision whose data the asking transaction has stored already, if it has. None: that transaction
-        did not touch the object. Two revisions are the same if one repeats the other, maybe over several steps.
+        `pending` is the revision whose data the asking transaction has stored already, if it has. None: that
+        transaction did not touch the object. Two revisions are the same if one repeats the other, maybe over several
+        steps.
         """
         roots = self._roots(oid)
         if undone not in roots:

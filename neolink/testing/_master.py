@@ -1,11 +1,11 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
 """The primary master: who is in the cluster, what state it is in, and which transaction becomes which tid.
 
-Clients and admins from outside identify themselves here, are told the nodes and the partition table, and from then on all
-changes. The storages of the cluster are in the same process: the master looks into them when it commits.
+Clients and admins from outside identify themselves here, are told the nodes and the partition table, and from then on
+all changes. The storages of the cluster are in the same process: the master looks into them when it commits.
 
-The commands of neoctl are in `_commands`, which this class inherits: the cluster's own admin calls them directly, an admin
-from outside sends them.
+The commands of neoctl are in `_commands`, which this class inherits: the cluster's own admin calls them directly, an
+admin from outside sends them.
 """
 from __future__ import annotations
 

@@ -4,8 +4,8 @@
 A message is handled under the lock of the whole cluster, and answered there too, so that whatever the handlers push to
 others leaves in the order in which it happened. That cannot block: a link of a test double queues without bound.
 
-A handler is a method marked with @handles. It returns the answer, or None; it raises Refusal for an Error, and Delay if the
-call has to wait until something changes.
+A handler is a method marked with @handles. It returns the answer, or None; it raises Refusal for an Error, and Delay
+if the call has to wait until something changes.
 """
 from __future__ import annotations
 

@@ -12,8 +12,9 @@ def pair(*, next_id: int = 0, wire: WireName = "M", routing: Routing | None = No
          accept: AcceptMode = "queue", limits: Limits = DEFAULT_LIMITS) -> tuple[NodeLink, NodeLink]:
     """(client end, server end), connected, whose next Conns get ids from `next_id` on.
 
-    Ids count up in steps of 2, odd ones on the client end, even ones on the server end, and begin anew after 2**32 - 1. A
-    `next_id` of the other end's parity is taken as the id beside it: 0xfffffffe is 0xffffffff on the client end.
+    Ids count up in steps of 2, odd ones on the client end, even ones on the server end, and begin anew after
+    0xffffffff. A `next_id` of the other end's parity means the id beside it: 0xfffffffe is 0xffffffff on the client
+    end.
     """
     if not 0 <= next_id < 1 << 32:
         raise ValueError(f"next_id must be an id of 32 bits, not {next_id}")
@@ -21,7 +22,8 @@ def pair(*, next_id: int = 0, wire: WireName = "M", routing: Routing | None = No
     links: list[NodeLink] = []
     try:
         for end, role in zip(ends, (Role.CLIENT, Role.SERVER), strict=True):
-            links.append(NodeLink(end, role, wire=wire, routing=routing, accept=accept, limits=limits, _first_id=next_id))
+            links.append(NodeLink(end, role, wire=wire, routing=routing, accept=accept, limits=limits,
+                                  _first_id=next_id))
     except BaseException:
         for link in links:
             link.abort()

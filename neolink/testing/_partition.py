@@ -1,9 +1,10 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
 """The partition table: which storage has which part of the data.
 
-A row for each partition, fixed in number; in a row a cell for each storage that has the partition, or is to get it. An
-oid or tid belongs to the partition that is its value modulo the number of rows. Every change has the number (ptid) of the
-one before it plus 1, and is described by the cells that became different, which is what the master tells the others.
+A row for each partition, fixed in number; in a row a cell for each storage that has the partition, or is to get it.
+An oid or tid belongs to the partition that is its value modulo the number of rows. Every change has the number (ptid)
+of the one before it plus 1, and is described by the cells that became different, which is what the master tells the
+others.
 """
 from collections.abc import Collection, Iterable
 
@@ -65,7 +66,7 @@ class PartitionTable:
                 self.rows[offset][nid] = state
 
     def outdated_without(self, nid: int, running: Collection[int]) -> list[CellChange]:
-        """What becomes of a storage's cells when it stops. The last readable copy stays what it is: it has all there is."""
+        """What becomes of a storage's cells when it stops. A last readable copy stays one: it has all there is."""
         changes = []
         for offset, row in enumerate(self.rows):
             others = any(state in READABLE and other in running for other, state in row.items() if other != nid)

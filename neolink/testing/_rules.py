@@ -1,9 +1,10 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
 """Cluster.on(): other answers than a well-behaved node's.
 
-A Rule names a message and says what is done about it: a message or Packet is sent as the answer; a callable is called with
-the neolink.Request, and what it returns is the answer, where None is none and PASS is what the node would have answered by
-itself; an Action does things that no answer can, such as closing the link. The newest rule that fits is taken.
+A Rule names a message and says what is done about it: a message or Packet is sent as the answer; a callable is called
+with the neolink.Request, and what it returns is the answer, where None is none and PASS is what the node would have
+answered by itself; an Action does things that no answer can, such as closing the link. The newest rule that fits is
+taken.
 
 Nothing here waits for time to pass. An answer that has to come late comes when a Gate is opened.
 """

@@ -1,12 +1,12 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
 """What all nodes of a test cluster share, instead of telling each other over the wire.
 
-A real master tells storages and admins what it decides, and they act on what they were told last. The doubles live in one
-process: they look at one State, under one lock, so that they are never of two opinions. Only peers from outside are told
-with messages, each in the order in which things happened.
+A real master tells storages and admins what it decides, and they act on what they were told last. The doubles live in
+one process: they look at one State, under one lock, so that they are never of two opinions. Only peers from outside
+are told with messages, each in the order in which things happened.
 
-Who cannot be answered yet, because an object is locked by somebody else's transaction, say, is parked as a call; whoever
-changes something that a parked call may wait for says `wake()`, and the calls are tried again in their order.
+Who cannot be answered yet, because an object is locked by somebody else's transaction, say, is parked as a call;
+whoever changes something that a parked call may wait for says `wake()`, and the calls are tried again in their order.
 """
 from __future__ import annotations
 
