@@ -2,6 +2,7 @@
 """neolink.cluster: the questions and commands to an admin, against one made by hand and against recorded ones."""
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -202,6 +203,25 @@ def test_a_link_that_owes_an_answer_is_not_used_again(admin: FakeAdmin, c: clust
     with pytest.raises(neolink.Timeout):
         c.primary(timeout=0.05)
     assert c.primary() == M1
+
+
+def test_an_odd_answer_costs_the_link(admin: FakeAdmin, c: cluster.Admin) -> None:
+    admin.on(proto.AskPrimary, proto.Pong(), proto.AnswerPrimary(M1))
+    with pytest.raises(neolink.UnexpectedMessage):
+        c.primary()
+    assert c.primary() == M1
+
+
+def test_ctrl_c_while_an_answer_is_owed(admin: FakeAdmin, c: cluster.Admin) -> None:
+    """The late answer must not be taken for that to the next question."""
+    def interrupt(_: Any) -> Any:
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # type: ignore[arg-type]
+
+    admin.on(proto.AskPrimary, interrupt, proto.AnswerPrimary(M1))
+    first = c._asker._link
+    with pytest.raises(KeyboardInterrupt):
+        c.primary()
+    assert c.primary() == M1 and c._asker._link is not first
 
 
 def test_a_master_is_no_admin(admin: FakeAdmin, c: cluster.Admin) -> None:
@@ -440,6 +460,17 @@ def test_retiring(admin: FakeAdmin, c: cluster.Admin) -> None:
     assert [(one.done, one.total) for one in seen] == [(1, 2), (1, 1)]
     assert [question.state for question in admin.asked_of(proto.SetNodeState)] == [NodeStates.DOWN, NodeStates.UNKNOWN]
     assert admin.asked_of(proto.TweakPartitionTable) == [proto.TweakPartitionTable(False, [S2])]
+
+
+def test_a_storage_that_others_cannot_replace_is_not_stopped(admin: FakeAdmin, c: cluster.Admin) -> None:
+    """The other one is down, so there is nothing to wait for: the copies will never be complete."""
+    admin.nodes[0] = NODES[0]._replace(state=NodeStates.DOWN)
+    lonely = table({S1: OUT, S2: UP}, {S1: UP, S2: UP})
+    admin.on(proto.TweakPartitionTable, proto.AnswerTweakPartitionTable(True, lonely.rows))
+    admin.on(proto.AskPartitionList, lonely)
+    with pytest.raises(cluster.Unsafe, match="only S2 has all of the partition.s. 0, 1"):
+        list(c.retiring("S2", timeout=SECONDS))
+    assert not admin.asked_of(proto.SetNodeState)
 
 
 def test_checking_goes_partition_by_partition(admin: FakeAdmin, c: cluster.Admin) -> None:

@@ -305,6 +305,11 @@ def test_the_port_may_be_left_out(given: str, dialed: str) -> None:
     assert _address(argparse.Namespace(address=given)) == dialed
 
 
+def test_a_cluster_of_our_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ctl", "--embedded", "print", "pt"]) == 0
+    assert capsys.readouterr().out.startswith("# ptid: 1, replicas: 0\nS1 R U")
+
+
 # ---- data
 
 

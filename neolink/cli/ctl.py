@@ -29,6 +29,20 @@ if TYPE_CHECKING:
 
 DONE, REFUSED, USAGE, NOT_READY, NO_SUCH, TIMED_OUT, NOBODY, NOTHING, UNKNOWN = range(9)
 
+_EPILOG = f"""\
+Without a command, all commands are listed. On a terminal the output is for people; elsewhere it is neoctl's.
+
+exit status:
+  {DONE}  done
+  {REFUSED}  refused by the cluster, or failed in another way
+  {USAGE}  called wrongly; nothing was sent
+  {NOT_READY}  the cluster was not ready, and the time is up
+  {NO_SUCH}  no such node or partition
+  {TIMED_OUT}  no answer in time, or what was waited for did not happen
+  {NOBODY}  nobody answers there, or nobody who is an admin
+  {NOTHING}  there was nothing to do (only with --exit-code; else {DONE}, as with neoctl)
+  {UNKNOWN}  the admin or the master went away over it: done or not, nobody can tell"""
+
 DEFAULT_ADMIN = "127.0.0.1:9999"        # neoctl's own
 DEFAULT_PORT = 9999
 CALL_SECONDS = 10.0
@@ -38,9 +52,10 @@ WATCH_SECONDS = 1.0
 def register(commands: Any) -> None:
     """Add the parser of `neolink ctl`. Options may stand before and after the words of the command."""
     parser = commands.add_parser("ctl", help="what neoctl does: look at a cluster and steer it",
+                                 usage="neolink ctl [OPTION …] COMMAND …",
                                  formatter_class=argparse.RawDescriptionHelpFormatter,
                                  description="Look at a NEO cluster and steer it, through its admin.",
-                                 epilog="Without a command, all commands are listed.", parents=[_options()])
+                                 epilog=_EPILOG, parents=[_options()])
     parser.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND", help="as in neoctl")
     parser.set_defaults(run=run)
 

@@ -392,12 +392,22 @@ class Admin:
         for last in self.replicating(what="retire", timeout=deadline.left()):
             if not last.finished:
                 yield last
+        with self._within(deadline):
+            _check_dispensable(self.snapshot(), nid)
         self.kill(nid, timeout=deadline.left())
         self.wait(lambda c: all(node.nid != nid or node.state is not NodeStates.RUNNING for node in c.nodes("storage")),
                   timeout=deadline.left())
         self.drop(nid, timeout=deadline.left())
         assert last is not None
         yield last._replace(ptid=self.partitions(timeout=deadline.left()).ptid)
+
+
+def _check_dispensable(now: Snapshot, nid: int) -> None:
+    """Refuse to stop a storage when others that run do not have all of its data."""
+    others = now._replace(nodes=[node for node in now.nodes if node.nid != nid])
+    if others.unreadable:
+        lacking = ", ".join(map(str, others.unreadable))
+        raise remote(Unsafe, f"not stopped: only {proto.nid_str(nid)} has all of the partition(s) {lacking}")
 
 
 def _progress(what: str, now: Snapshot) -> Progress:

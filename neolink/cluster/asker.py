@@ -92,6 +92,11 @@ class Asker:
                     if problem is not None:         # what there was to wait for tells more
                         raise problem from None
                     raise
+                except errors.EncodeError:          # nothing was sent
+                    raise
+                except BaseException:               # an odd answer, or Ctrl-C while one is owed to us
+                    self._drop()
+                    raise
 
     def notify(self, message: proto.Message, deadline: Deadline) -> None:
         """Send a notification, and make sure that the admin took it: what it refuses, it refuses before a Pong."""
@@ -143,6 +148,9 @@ class Asker:
             raise errors.LinkClosed("this cluster connection was closed")
         if self._link is None or self._link.closed:
             self._link = self._dial(deadline)
+            if self._closed:                        # while we dialed, so close() did not see the link
+                self._link.abort()
+                raise errors.LinkClosed("this cluster connection was closed")
         return self._link
 
     def _dial(self, deadline: Deadline) -> neolink.NodeLink:

@@ -291,6 +291,9 @@ class Client:
                 if self._current is not None:
                     self._current.close()
                 self._current = self._join(deadline)
+                if self._closed:                    # while we joined, so close() did not see the session
+                    self._current.close()
+                    raise errors.LinkClosed("this client was closed")
             return self._current
         finally:
             self._joining.release()
