@@ -38,7 +38,7 @@
 
 #define NL_RCVTIMEO_NS   INT64_C(20000000)  /* longest blocking read; see rx.c */
 #define NL_SNDTIMEO_NS   INT64_C(5000000)   /* longest blocking write; see tx.c */
-#define NL_CTL_BYTES     ((size_t)64 << 10) /* "refused" and "closed" replies that may wait unsent: then it is a flood */
+#define NL_CTL_BYTES     ((size_t)256 << 10) /* "refused" and "closed" replies that may wait unsent: then it is a flood */
 #define NL_CORK_NS       INT64_C(2000000)   /* longest wait of a notification in a burst; see tx.c */
 #define NL_CONNS_KEPT    64u                /* free Conns a link keeps for reuse */
 

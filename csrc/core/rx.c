@@ -55,7 +55,7 @@ int nl_waiter_sleep_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
 {
     int r;
 
-    if (deadline_ns == NL_NOW)
+    if (deadline_ns <= NL_NOW)
         return ETIMEDOUT;
     w->asleep = true;
     pthread_mutex_unlock(&link->mu);
@@ -334,6 +334,8 @@ static ssize_t rx_fill(nl_link *link, nl_waiter *w, int64_t deadline_ns, bool *s
 
     if (deadline_ns == NL_NOW || link->rx.held)
         return rx_read(link, MSG_DONTWAIT, why);
+    if (deadline_ns == NL_TRY)
+        return rx_spin(link, NL_FOREVER, why);
     if (!*slept) {
         *slept = true;
         if ((n = rx_spin(link, deadline_ns, why)) != -EAGAIN)
