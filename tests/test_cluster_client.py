@@ -107,7 +107,7 @@ def test_without_a_time_no_storage_of_today_is_dialed(house: House) -> None:
             assert client.load(1).data == b"data"
         else:
             with pytest.raises(cluster.NoReadableCell, match="must not dial"):
-                client.load(1, timeout=0.1)
+                client.load(1, timeout=0.5)
             assert not any(storage.asked for storage in house.storages.values())
 
 
@@ -120,7 +120,7 @@ def test_not_ready_is_waited_for(house: House) -> None:
         assert client.nid == C1
     house.master.on(proto.RequestIdentification, later)
     with pytest.raises(cluster.NotReady, match="Retry Later"):
-        house.join(timeout=0.1)
+        house.join(timeout=1.0)
 
 
 def test_a_wrong_name_is_refused(house: House) -> None:
@@ -228,7 +228,7 @@ BAD = {"refuses": refuse, "hangs up": hang_up, "corrupt": answer(3, b"data", che
 def test_another_cell_is_read_when_one_fails(bad: str, house: House, client: cluster.Client) -> None:
     house.storages[S1].on(proto.AskObject, BAD[bad])
     house.storages[S2].on(proto.AskObject, answer(3, b"good"))
-    assert client.load(1, timeout=1.0 if bad == "silent" else SECONDS).data == b"good"
+    assert client.load(1, timeout=2.0 if bad == "silent" else SECONDS).data == b"good"
     assert house.storages[S1].asked_of(proto.AskObject) and len(house.storages[S2].asked_of(proto.AskObject)) == 1
 
 
@@ -241,7 +241,7 @@ def test_a_storage_that_is_gone(house: House, client: cluster.Client) -> None:
 def test_when_all_cells_fail(house: House, client: cluster.Client) -> None:
     house.on(proto.AskObject, refuse)
     with pytest.raises(cluster.NoReadableCell, match="S1: .*NON_READABLE_CELL.*S2: "):
-        client.load(1, timeout=0.2)
+        client.load(1, timeout=1.0)
 
 
 def test_cells_that_are_not_readable_are_not_read(house: House) -> None:
@@ -250,7 +250,7 @@ def test_cells_that_are_not_readable_are_not_read(house: House) -> None:
     with house.join() as client:
         assert client.load(2).data == b"good"
         with pytest.raises(cluster.NoReadableCell, match="no readable cell"):
-            client.load(1, timeout=0.1)
+            client.load(1, timeout=0.5)
         assert not house.storages[S1].asked
         late = Background(client.load, 1)
         house.master.tell(proto.NotifyPartitionChanges(6, 1, [proto.CellChange(1, S1, UP)]))

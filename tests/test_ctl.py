@@ -169,7 +169,7 @@ def test_every_state_is_printed_by_its_name(state: ClusterStates, wire: str, ctl
 
 def test_a_state_that_the_admin_does_not_know(admin: FakeAdmin, ctl: Ctl) -> None:
     admin.on(proto.AskClusterState, proto.AnswerClusterState(None))
-    assert ctl(admin, "--timeout", "0.1", "print", "cluster")[0] == 3
+    assert ctl(admin, "--timeout", "1", "print", "cluster")[0] == 3
 
 
 # ---- wrong words
@@ -216,9 +216,9 @@ def error(code: str, text: str) -> proto.Error:
 ])
 def test_status(words: str, question: type, reply: Any, status: int, text: str, admin: FakeAdmin, ctl: Ctl) -> None:
     admin.on(question, reply)
-    got, out, err = ctl(admin, "--timeout", "0.3", *words.split())
+    got, out, err = ctl(admin, "--timeout", "1", *words.split())
     assert (got, out) == (status, "") and text in err
-    data = ctl.data(admin, "--timeout", "0.3", *words.split())
+    data = ctl.data(admin, "--timeout", "1", *words.split())
     assert text in data["error"]["message"] or text in err
 
 
@@ -363,7 +363,7 @@ def test_wait_until_it_stopped(admin: FakeAdmin, ctl: Ctl) -> None:
 
 def test_wait_that_ends_before(admin: FakeAdmin, ctl: Ctl) -> None:
     admin.on(proto.SetNodeState, ack("state changed"))
-    status, out, err = ctl(admin, "--wait", "--timeout", "0.2", "kill", "S2")
+    status, out, err = ctl(admin, "--wait", "--timeout", "1", "kill", "S2")
     assert (status, out) == (5, "state changed\n") and "time is up" in err
 
 

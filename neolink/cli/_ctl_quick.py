@@ -2,8 +2,8 @@
 """`print cluster` in a hurry.
 
 It is what scripts ask in loops, and to import the typed messages costs more than to start, dial and ask together. So
-this one question goes out as a raw packet. Only the plain answer is understood here; all else, an Error for one, is left
-to the long way, which asks again and knows what to make of it.
+this one question goes out as a raw packet. Only the plain answer is understood here; all else, an Error for one, is
+left to the long way, which asks again and knows what to make of it.
 """
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ class Asker:
     def notify(self, message: proto.Message, deadline: Deadline) -> None:
         """Send a notification, and make sure that the admin took it: what it refuses, it refuses before a Pong."""
         with self._turn(deadline, type(message).__name__):
-            pause = Pause(deadline)
+            pause, refusal = Pause(deadline), None
             while True:
                 link = self._linked(deadline)
                 with link.new_conn() as conn:
@@ -116,7 +116,8 @@ class Asker:
                             raise refusal from None
                     except errors.Timeout:
                         self._drop()
-                        raise
+                        raise refusal or errors.Timeout(
+                            f"{type(message).__name__}: the admin did not say in time that it took it") from None
 
     def close(self) -> None:
         self._closed = True
