@@ -51,7 +51,7 @@ struct nl_tls {
     bytes       received;               /* [mu] ciphertext not yet looked at */
     bytes       made;                   /* [mu] ciphertext to send ... */
     bytes       lent;                   /* [mu] ... and before it, this: the data are the write token's */
-    uint8_t     first;                  /* [mu] first byte received, once `spoken`: whoever speaks TLS begins a record */
+    uint8_t     first;                  /* [mu] first byte received, once `spoken`: of TLS it is the type of a record */
     bool        spoken;                 /* [mu] */
     char        refused[100];           /* [mu] the subject of the certificate that did not pass */
     bool        lost;                   /* [mu] and then for ever */
@@ -463,8 +463,8 @@ void nl_tls_ctx_rele(nl_tls_ctx *ctx)
 
 /* ---- why a session was lost -------------------------------------------------------------------------------------- */
 
-/* OpenSSL asks about each certificate of a chain, inside a call that holds mu, and keeps none that does not pass. This only
- * notes its name, as people know it: the verdict stands. */
+/* OpenSSL asks about each certificate of a chain, inside a call that holds mu, and keeps none that does not pass. This
+ * only notes its name, as people know it: the verdict stands. */
 static int note_refused(int passes, X509_STORE_CTX *store)
 {
     SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
@@ -757,8 +757,8 @@ nl_err nl_tls_ctx_new(const char *ca, const char *cert, const char *key, const c
 {
     (void)ca, (void)cert, (void)key, (void)crl, (void)hostname;
     *out = NULL;
-    nl_fault_set(why, NL_EINVAL, 0, "this neolink was built without OpenSSL, so it has no TLS: install OpenSSL's headers "
-                 "(libssl-dev, openssl-devel) and build neolink again");
+    nl_fault_set(why, NL_EINVAL, 0, "this neolink was built without OpenSSL, so it has no TLS: install OpenSSL's "
+                 "headers (libssl-dev, openssl-devel) and build neolink again");
     return NL_EINVAL;
 }
 
