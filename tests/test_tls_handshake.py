@@ -1,7 +1,9 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
-"""Who is let in over TLS and who is told why not, on both sides; and what a hostile handshake costs the others: nothing."""
+"""Who is let in over TLS and who is told why not, on both sides; and what a hostile handshake costs others: nothing."""
 import contextlib
+import datetime
 import logging
+import signal
 import socket
 import ssl
 import time
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 from scenario_kit import ANSWER, REQUEST
 from support import PATIENCE, Background, until
-from tls_kit import HELLO, TlsPeer, context, house, two_ends
+from tls_kit import HELLO, TlsPeer, context, house, trustme, two_ends
 
 import neolink
 
@@ -58,7 +60,7 @@ def test_file_is_not_readable_or_not_usable():
         (good._replace(ca=text), ValueError, "text.pem has no certificate in PEM form"),
         (good._replace(cert=text), ValueError, "text.pem has no certificate in PEM form"),
         (good._replace(key=text), ValueError, "text.pem has no private key"),
-        (good._replace(key=house().revoked.key), ValueError, "revoked.key is not the key of the certificate in .*good.pem"),
+        (good._replace(key=house().revoked.key), ValueError, "revoked.key is not the key of the certificate in .*good"),
         (good._replace(key=locked), ValueError, "locked.key is an encrypted key"),
         (stale, ValueError, "stale.pem: the certificate expired on"),
         (early, ValueError, "early.pem: the certificate is not valid before"),
@@ -139,6 +141,32 @@ def test_s57_revoked_ends_name_it_on_both_sides(caplog):
         pass
 
 
+def lax_ca() -> tuple[bytes, bytes]:
+    """A CA that does not say it may sign, as the strict rules want, and its key."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.timezone.utc)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "lax CA")])
+    made = (x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+            .serial_number(1).not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+            .add_extension(x509.BasicConstraints(True, None), True).sign(key, hashes.SHA256()))
+    return (made.public_bytes(serialization.Encoding.PEM), key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+
+
+def test_certificates_are_checked_strictly():
+    """A lax CA signed both ends; what OpenSSL lets pass by default does not pass here."""
+    cert, key = lax_ca()
+    identity = house().issue("node of the lax CA", signer=trustme.CA.from_pem(cert, key))
+    tls = identity._replace(ca=house().path("lax.pem", cert)).tls()
+    with accepting(tls=tls) as (listener, _):
+        assert "CA cert does not include key usage extension" in refused(listener.address, tls=tls)
+
+
 @pytest.mark.parametrize("hostname", [None, "node.example", "127.0.0.1"])
 def test_hostname_that_fits(hostname):
     with neolink.listen("127.0.0.1:0", tls=house().good.tls()) as listener:
@@ -148,7 +176,8 @@ def test_hostname_that_fits(hostname):
             pass
 
 
-@pytest.mark.parametrize("hostname, words", [("other.example", "hostname mismatch"), ("127.0.0.2", "IP address mismatch")])
+@pytest.mark.parametrize("hostname, words", [("other.example", "hostname mismatch"),
+                                             ("127.0.0.2", "IP address mismatch")])
 def test_hostname_that_does_not_fit(hostname, words):
     with accepting() as (listener, _):
         assert words in refused(listener.address, tls=house().good.tls(hostname=hostname))
@@ -170,8 +199,9 @@ def test_s54_tls_dialer_at_a_plain_listener(caplog):
 
 
 def test_s54_other_strangers_at_a_tls_listener(caplog):
-    for sent, words in [(b"GET / HTTP/1.1\r\n\r\n", "the peer speaks HTTP, where we speak TLS"), (b"", "without a word"),
-                        (HELLO[:20], "during the TLS handshake"), (HELLO + b"\xff" * 200, "TLS handshake: TLS: ")]:
+    for sent, words in [(b"GET / HTTP/1.1\r\n\r\n", "the peer speaks HTTP, where we speak TLS"),
+                        (b"", "without a word"), (HELLO[:20], "during the TLS handshake"),
+                        (HELLO + b"\xff" * 200, "TLS handshake: TLS: ")]:
         caplog.clear()
         with accepting() as (listener, _), socket.create_connection(listener.address, PATIENCE) as sock:
             sock.sendall(sent)
@@ -210,6 +240,25 @@ def test_s12_dial_runs_out_in_the_tls_handshake():
             neolink.dial(server.getsockname(), wire="M", tls=house().good.tls(), timeout=0.05)
 
 
+def test_s12_dial_is_interrupted_in_the_tls_handshake():
+    class Enough(Exception):
+        pass
+
+    def handler(number, frame):
+        raise Enough
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            begin = time.monotonic()
+            with pytest.raises(Enough):
+                neolink.dial(server.getsockname(), wire="M", tls=house().good.tls(), timeout=PATIENCE)
+            assert time.monotonic() - begin < PATIENCE / 2
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
 @pytest.mark.parametrize("role", ["client", "server"])
 def test_s12_bare_socket_runs_out_in_the_tls_handshake(role):
     mine, theirs = socket.socketpair()
@@ -234,7 +283,7 @@ def test_s12_listener_closes_while_handshakes_are_half_done():
 
 def test_patience_of_the_listener_ends():
     """A slow loris: a byte whenever there is a chance, and yet it is over when the time for the handshake is."""
-    with accepting(handshake_timeout=0.2) as (listener, _), socket.create_connection(listener.address, PATIENCE) as peer:
+    with accepting(handshake_timeout=0.2) as (listener, _), socket.create_connection(listener.address) as peer:
         end, ended = time.monotonic() + PATIENCE, False
         peer.settimeout(0.01)
         crumbs = iter(HELLO + bytes(1 << 16))

@@ -86,7 +86,7 @@ def test_s17_an_end_inside_a_record_is_truncated(role, version, cut):
 
 
 def test_our_close_says_so_behind_what_was_sent(role, version):
-    """The peer begins to read only when close has begun: what waits in the queue is not lost, and close_notify is last."""
+    """The peer begins to read only when close has begun: what waits in the queue is not lost; close_notify is last."""
     with link_and_peer(role, version) as (link, peer):
         for _ in range(7):
             link.notify(NOTIFY, body("M", bytes(1 << 20)), timeout=PATIENCE)
@@ -129,8 +129,8 @@ def test_a_peer_that_does_not_read_stops_a_large_packet(role, version):
     load = body("M", bytes(32 << 20))
     with link_and_peer(role, version) as (link, peer):
         with contextlib.suppress(neolink.Timeout):
-            link.notify(NOTIFY, load, timeout=0.05)
-        assert link.stats().tx_bytes_queued > len(load) - (8 << 20)
+            link.notify(NOTIFY, load, timeout=0.2)
+        assert link.stats().tx_bytes_queued > len(load) - (1 << 20)
 
 
 def test_s57_the_peer_that_waits_for_our_close_notify_gets_it(role, version):

@@ -1,8 +1,7 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
 """Eight threads on one TLS link that is closed at a random moment, again and again; and a fork in the midst of traffic.
 
-NEOLINK_SOAK_SECONDS says how long the soak lasts (default: 3; with more than 50, pass pytest -o faulthandler_timeout=0). A
-failure names the seed of its random numbers; NEOLINK_SOAK_SEED runs them again.
+NEOLINK_SOAK_SECONDS says how long the soak lasts (default: 3; beyond 50, pass pytest -o faulthandler_timeout=0). A failure names the seed of its random numbers; NEOLINK_SOAK_SEED runs them again.
 """
 import os
 import random
@@ -78,7 +77,7 @@ def serve(link: neolink.NodeLink) -> int:
 
 def one_life(numbers: random.Random) -> int:
     """From the handshake to the last thread's end; how much was done."""
-    with two_ends(limits=neolink.Limits(accept_backlog=1 << 20)) as (client, server):       # nobody is refused for haste
+    with two_ends(limits=neolink.Limits(accept_backlog=1 << 20)) as (client, server):       # nobody is refused
         work = [Background(ask, client) for _ in range(4)] + [Background(notify, client) for _ in range(2)]
         work += [Background(receive, client) for _ in range(2)] + [Background(serve, server) for _ in range(3)]
         goal = numbers.randrange(2000)
