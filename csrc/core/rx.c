@@ -164,8 +164,8 @@ void nl_rx_unpause_locked(nl_link *link)
 
 /* ---- reading ---------------------------------------------------------------------------------------------------- */
 
-/* Reads from the stream below, plain or TLS, like recv. A broken TLS session is EPROTO, with its story in `why`. A read that
- * may block does so once: a peer that sends a record in crumbs must not keep the leader from its deadline. */
+/* Reads from the stream below, plain or TLS, like recv. A broken TLS session is EPROTO, with its story in `why`. A read
+ * that may block does so once: a peer that sends a record in crumbs must not keep the leader from its deadline. */
 static ssize_t io_read(nl_link *link, void *p, size_t n, int flags, nl_fault *why)
 {
     uint8_t cipher[16384 + 512];
@@ -438,8 +438,8 @@ static void rx_ended_locked(nl_link *link, ssize_t n, nl_fault *why)
                      "came, at byte %llu of the stream%s", rx->end - rx->at, rx->scan.need,
                      (unsigned long long)rx->offset, link->tls ? " (truncated TLS)" : "");
     else if (n == 0 && link->tls && nl_tls_is_cut(link->tls))
-        nl_fault_set(why, NL_ELINKDOWN, 0, "the peer closed the link in the middle of a TLS record (truncated TLS), at byte "
-                     "%llu of the stream", (unsigned long long)rx->offset);
+        nl_fault_set(why, NL_ELINKDOWN, 0, "the peer closed the link in the middle of a TLS record (truncated TLS), at "
+                     "byte %llu of the stream", (unsigned long long)rx->offset);
     else if (n == 0) {
         nl_fault_set(why, NL_ELINKDOWN, 0, "the peer closed the link");
         why->clean = true;

@@ -92,8 +92,8 @@ static int tls_encrypt(nl_link *link, const void *p, size_t n, nl_fault *why)
     return why->sys_errno ? why->sys_errno : EPROTO;
 }
 
-/* io_write for TLS. What is encrypted counts as taken, so the socket must take it before more is: else a peer that does not
- * read would have us encrypt, and keep, without bound. A header and a short payload share a record. */
+/* io_write for TLS. What is encrypted counts as taken, so the socket must take it before more is: else a peer that does
+ * not read would have us encrypt, and keep, without bound. A header and a short payload share a record. */
 static size_t tls_io_write(nl_link *link, const struct iovec *iov, size_t n, int *e, nl_fault *why)
 {
     uint8_t joined[TLS_RECORD];
