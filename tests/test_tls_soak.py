@@ -1,7 +1,8 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
 """Eight threads on one TLS link that is closed at a random moment, again and again; and a fork in the midst of traffic.
 
-NEOLINK_SOAK_SECONDS says how long the soak lasts (default: 3; beyond 50, pass pytest -o faulthandler_timeout=0). A failure names the seed of its random numbers; NEOLINK_SOAK_SEED runs them again.
+NEOLINK_SOAK_SECONDS says how long the soak lasts (default: 3; beyond 50, pass pytest -o faulthandler_timeout=0).
+A failure names the seed of its random numbers; NEOLINK_SOAK_SEED runs them again.
 """
 import os
 import random
