@@ -127,7 +127,9 @@ class TlsPeer:
         return self._out.read()
 
     def flush(self) -> None:
-        self.sock.sendall(self.records())
+        data = self.records()
+        if data:                        # to send nothing fails, too, when the other has gone
+            self.sock.sendall(data)
 
     def _step(self, call: Any, *args: Any) -> Any:
         """call(*args), with as many records to and fro as it takes."""
