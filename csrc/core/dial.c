@@ -150,7 +150,7 @@ static bool step_connecting(nl_dialer *d)
         return false;
     if (getsockopt(d->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
         error = errno;
-    if (error)
+    if (error && error != ECONNRESET)   /* reset: it had taken the connection; the handshake finds out that it is over */
         fail_sys(d, "connecting to", error);
     else
         connected(d);
