@@ -253,7 +253,8 @@ static ssize_t rx_read(nl_link *link, int flags, nl_fault *why)
         return -ENOMEM;
     room = rx->block->cap - rx->end;
     n = io_read(link, rx->block->data + rx->end, room, flags, why);
-    rx->held = link->tls && n == (ssize_t)room;         /* full in the middle of a record, perhaps */
+    rx->held = link->tls && n > 0 &&                    /* full in the middle of a record, perhaps; or an end behind it */
+               (n == (ssize_t)room || nl_tls_has_ended(link->tls));
     if (n > 0) {
         rx->end += (size_t)n;
         rx->more = true;

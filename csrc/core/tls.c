@@ -730,7 +730,7 @@ bool nl_tls_has_output(nl_tls *tls)
 bool nl_tls_has_ended(nl_tls *tls)
 {
     pthread_mutex_lock(&tls->mu);
-    bool ended = SSL_get_shutdown(tls->ssl) & SSL_RECEIVED_SHUTDOWN;
+    bool ended = tls->lost || SSL_get_shutdown(tls->ssl) & SSL_RECEIVED_SHUTDOWN;
     pthread_mutex_unlock(&tls->mu);
     return ended;
 }

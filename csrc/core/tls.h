@@ -40,8 +40,9 @@ void   nl_tls_close_notify(nl_tls *tls);
 size_t nl_tls_output(nl_tls *tls, const uint8_t **cipher);
 void   nl_tls_sent(nl_tls *tls, size_t n);
 bool   nl_tls_has_output(nl_tls *tls);
-/* When the stream has ended: did the peer say so (close_notify), or else, did it stop inside a record? */
+/* Has the session ended, by the peer's close_notify or because it is lost? All before that has been read. */
 bool   nl_tls_has_ended(nl_tls *tls);
+/* The stream has ended: was that inside a record? */
 bool   nl_tls_is_cut(nl_tls *tls);
 
 #endif
