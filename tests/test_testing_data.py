@@ -198,6 +198,29 @@ def test_a_deadlock_is_broken() -> None:
         assert (conflict.serial, conflict.conflict_serial, conflict.data.data) == (base_two, tid, b"young")
 
 
+def test_a_deadlock_is_broken_on_n() -> None:
+    """The same: the younger one moves its locks behind the older one's, gets one back, and a conflict for the other."""
+    with testing.Cluster(wire="N") as cluster, Client(cluster) as old, Client(cluster) as young:
+        base, base_two = cluster.store(1, b"1"), cluster.store(2, b"2")
+        free = cluster.store(3, b"3")
+        first, second = old.begin(), young.begin()
+        old.store(first, ONE, base, b"old")
+        young.store(second, TWO, base_two, b"young")
+        young.store(second, id_from_int(3), free, b"young")
+        blocked = Background(young.store, second, ONE, base, b"young")
+        waiting = Background(old.store, first, TWO, base_two, b"old")
+        told = young.pushes.wait(proto.NotifyDeadlock)
+        assert told.ttid == second and told.locking_tid > second
+        rebased = young.storage(1).ask(proto.AskRebaseTransaction(second, told.locking_tid), timeout=PATIENCE)
+        assert rebased.oids == [TWO] and waiting.result() == [None]
+        again = Background(young.storage(1).ask, proto.AskRebaseObject(second, TWO), timeout=PATIENCE)
+        old.vote(first, [ONE, TWO])
+        tid = old.finish(first, [ONE, TWO])
+        assert blocked.result() == [tid]
+        conflict = again.result().conflict
+        assert (conflict.serial, conflict.conflict_serial, conflict.data.data) == (base_two, tid, b"young")
+
+
 def test_what_breaks_the_protocol_is_refused(cluster: testing.Cluster, client: Client) -> None:
     message = client.store_message(client.begin(), ONE, ZERO_TID, b"data")
     message.checksum = ZERO_HASH

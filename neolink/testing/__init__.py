@@ -21,17 +21,16 @@ Garbage(data)          bytes that are no packet
 Gate(reply)            the answer waits for gate.open(); no test has to sleep
 =====================  ==================================================================================
 
-`pair(next_id=…)` is two connected links whose ids begin where you say. The pytest plugin "neolink", installed with the
-package, has them as fixtures: `neolink_cluster` (its arguments come from the marker of the same name) and
+`pair(next_id=…)` is two connected links whose ids begin where you say. The pytest plugin "neolink", installed with
+the package, has them as fixtures: `neolink_cluster` (its arguments come from the marker of the same name) and
 `neolink_pair`.
 
 How to read this package: `_cluster` is what a test sees; `_master`, `_commands`, `_storage` and `_admin` are the
 nodes, `_node` what they share; `_state` is what they all know, `_partition` and `_database` the two parts of that
 with rules of their own; `_rules` are the other answers.
 
-What the doubles do not do: take storages or masters from outside; lose data; rebase transactions on N (a deadlock of
-two clients there waits until one gives up); end when a real node would end because of a message, where they refuse it
-or hang up instead.
+What the doubles do not do: take storages or masters from outside; lose data; end when a real node would end because of
+a message, where they refuse it or hang up instead.
 """
 from neolink.testing._cluster import Cluster, Writing
 from neolink.testing._pair import pair

@@ -43,6 +43,7 @@ class MasterNode(Commands):
         super().__init__(state, M1, tls)
         self.storages = storages
         self.packs: list[PackOrder] = []
+        state.tell_client = self._tell_client
 
     def handler_name(self, session: Session) -> str:
         if session.role is NodeTypes.ADMIN:
@@ -112,6 +113,11 @@ class MasterNode(Commands):
         """Send a notification to all identified peers of these roles."""
         for session in self.sessions:
             if session.role in roles and session is not besides:
+                session.push(message)
+
+    def _tell_client(self, nid: int, message: Any) -> None:
+        for session in self.sessions:
+            if session.nid == nid:
                 session.push(message)
 
     def tell_nodes(self, nodes: list[Node], besides: Session | None = None) -> None:

@@ -48,6 +48,7 @@ class State:
         self.rules: list[Rule] = []
         self.failures: list[BaseException] = []     # what handlers raised that is nobody's business outside
         self.stop_all: Callable[[], None] = lambda: None    # ends all nodes; set by the Cluster
+        self.tell_client: Callable[[int, Any], None] = lambda nid, message: None    # by the master; set by it
         self._parked: list[Call] = []
         self._awake = False
         self._last_tid = 0

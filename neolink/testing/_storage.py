@@ -2,9 +2,10 @@
 """A storage: reads from the database what its cells allow, and keeps what clients store until it is committed.
 
 A transaction locks the objects that it stores or checks, at each storage. A second one that wants the same object waits
-until the first has ended, and then usually meets a conflict. An older transaction that meets a younger one is asked for
-patience too, while on M the younger one is told to give way (NotifyDeadlock): it gives up its lock and queues behind
-(AskRelockObject). On N, where this is done with rebases, the older one simply waits.
+until the first has ended, and then usually meets a conflict. An older transaction that meets a younger one waits too,
+while the younger one is told to give way (NotifyDeadlock). On M it gives up that lock and queues behind the older one
+(AskRelockObject). On N it gets a new age for its locks from the master and gives up all of them (AskRebaseTransaction);
+those that it does not get back at once it queues for (AskRebaseObject).
 """
 from __future__ import annotations
 
@@ -33,6 +34,7 @@ class Held:
 
     def __init__(self, ttid: bytes, session: Session) -> None:
         self.ttid = ttid
+        self.age = ttid             # the smaller, the older, as far as locks are concerned; a rebase makes it younger
         self.session = session
         self.stored: dict[bytes, Record] = {}
         self.serials: dict[bytes, bytes] = {}   # of all objects stored or checked: what they are based on
@@ -203,10 +205,12 @@ class StorageNode(ServerNode):
         return True
 
     def _wait_for(self, owner: Held, held: Held, oid: bytes) -> None:
-        older = held.ttid < owner.ttid and not owner.voted
-        if older and oid not in owner.deadlocks and self.state.wire == "M":
+        if held.age < owner.age and not owner.voted:
+            if self.state.wire == "M" and oid not in owner.deadlocks:
+                owner.session.push(proto.NotifyDeadlock(owner.ttid, oid))
+            elif self.state.wire == "N" and not owner.deadlocks and owner.session.nid is not None:
+                self.state.tell_client(owner.session.nid, proto.n6.NotifyDeadlock(owner.ttid, self.state.next_tid()))
             owner.deadlocks.add(oid)
-            owner.session.push(proto.NotifyDeadlock(owner.ttid, oid))
         raise Delay
 
     def _has_cell(self, oid: bytes) -> bool:
@@ -259,13 +263,49 @@ class StorageNode(ServerNode):
                 del self.locks[oid]
             self.state.wake()
             raise Delay
+        return proto.AnswerRelockObject(self._lock_again(held, oid))
+
+    @handles("AskRebaseTransaction", roles=CLIENT)
+    def _rebase(self, call: Call, message: Any) -> Any:
+        self._check_writable()
+        held = self.transactions.get(message.ttid)
+        if held is None:
+            return proto.AnswerRebaseTransaction([])
+        self._check_not_voted(held)
+        if not call.waited:     # as above
+            held.age = message.locking_tid
+            held.deadlocks.clear()
+            self._release(held.ttid)
+            raise Delay
+        return proto.AnswerRebaseTransaction([oid for oid in held.serials if not self._got_back(held, oid)])
+
+    @handles("AskRebaseObject", roles=CLIENT)
+    def _rebase_object(self, call: Call, message: Any) -> Any:
+        self._check_writable()
+        held = self.transactions.get(message.ttid)
+        if held is None or message.oid not in held.serials:
+            return proto.AnswerRebaseObject(None)
+        return proto.AnswerRebaseObject(self._lock_again(held, message.oid))
+
+    def _got_back(self, held: Held, oid: bytes) -> bool:
+        """Lock an object again if it is free and has not changed."""
+        if self.locks.get(oid, held.ttid) != held.ttid:
+            return False
+        try:
+            self._lock(held, oid, held.serials[oid])
+        except Conflict:
+            return False
+        return True
+
+    def _lock_again(self, held: Held, oid: bytes) -> proto.Conflict | None:
+        """Lock an object again. If it has changed, the client gets back what it had stored, to resolve the conflict."""
         try:
             self._lock(held, oid, held.serials[oid])
         except Conflict as error:
             serial, stored = held.serials.pop(oid), held.stored.pop(oid, None)
             data = None if stored is None or stored.content.deleted else proto.StoredData(*stored.content)
-            return proto.AnswerRelockObject(proto.Conflict(serial, error.serial, data))
-        return proto.AnswerRelockObject(None)
+            return proto.Conflict(serial, error.serial, data)
+        return None
 
     def _check_not_voted(self, held: Held) -> None:
         if held.voted:      # a real storage ends here
@@ -311,5 +351,8 @@ class StorageNode(ServerNode):
     def forget_transaction(self, ttid: bytes) -> None:
         """Release the locks of a transaction that has ended."""
         if self.transactions.pop(ttid, None) is not None:
-            self.locks = {oid: owner for oid, owner in self.locks.items() if owner != ttid}
-            self.state.wake()
+            self._release(ttid)
+
+    def _release(self, ttid: bytes) -> None:
+        self.locks = {oid: owner for oid, owner in self.locks.items() if owner != ttid}
+        self.state.wake()
