@@ -60,6 +60,16 @@ static void test_deadline_of_a_busy_leader(void **state)
 
 /* ---- signals ---------------------------------------------------------------------------------------------------- */
 
+/* The thread sanitizer runs a handler not where the signal comes, but when its thread has just got a lock: to hold it there
+ * would stop everybody. */
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define SIGNALS_COME_LATE
+#endif
+#elif defined(__SANITIZE_THREAD__)
+#define SIGNALS_COME_LATE
+#endif
+
 static atomic_int in_handler;       /* 0 not yet, 1 in it, 2 told to leave */
 
 static void hold_here(int number)
@@ -97,7 +107,7 @@ static void job_recv_once(job *j)   { j->result = nl_conn_recv(j->conn, j->deadl
 
 /* A sender sleeps for room; a signal; before the sender is back under the lock a Conn is closed, which wakes all
  * senders to look for themselves. There is still no room, and the signal must not be forgotten. */
-static void test_signal_and_wake_of_a_sender(void **state)
+static __attribute__((unused)) void test_signal_and_wake_of_a_sender(void **state)
 {
     nl_link_config c = config_of(NL_CLIENT, KIND_2016);
     job filler = { .deadline = 1 }, sender = { 0 };
@@ -128,7 +138,7 @@ static void test_signal_and_wake_of_a_sender(void **state)
 }
 
 /* The same with a receiver, whose packet is taken by another before it is back. */
-static void test_signal_and_wake_of_a_receiver(void **state)
+static __attribute__((unused)) void test_signal_and_wake_of_a_receiver(void **state)
 {
     nl_link_config c = config_of(NL_SERVER, KIND_2016);
     job leader = { 0 }, second = { 0 };
@@ -461,10 +471,12 @@ static void test_tls_rest_of_a_record(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_deadline_of_a_busy_leader), TEST(test_signal_and_wake_of_a_sender),
-        TEST(test_signal_and_wake_of_a_receiver), TEST(test_small_budget_is_no_timeout),
-        TEST(test_signal_while_staying), TEST(test_replies_in_a_full_queue_are_no_flood), TEST(test_limits_for_ever),
-        TEST(test_handshake_for_ever),
+        TEST(test_deadline_of_a_busy_leader),
+#ifndef SIGNALS_COME_LATE
+        TEST(test_signal_and_wake_of_a_sender), TEST(test_signal_and_wake_of_a_receiver),
+#endif
+        TEST(test_small_budget_is_no_timeout), TEST(test_signal_while_staying),
+        TEST(test_replies_in_a_full_queue_are_no_flood), TEST(test_limits_for_ever), TEST(test_handshake_for_ever),
         TLS_TESTS
     };
 
