@@ -142,6 +142,26 @@ def test_s57_the_peer_that_waits_for_our_close_notify_gets_it(role, version):
             receiving.result()
 
 
+@pytest.mark.parametrize("end", ["close_notify", "damaged record"])
+def test_an_end_right_behind_an_answer_is_seen_by_a_link_at_rest(role, version, end):
+    """Both come in one segment, and the socket stays open: no event of it will tell of the end, and who asked is gone."""
+    with link_and_peer(role, version) as (link, peer):
+        asking = Background(link.ask, REQUEST, timeout=PATIENCE)
+        waiting(link)
+        peer.session.write(frame("M", peer.recv().conn_id, ANSWER))
+        records = peer.records()
+        if end == "close_notify":
+            with contextlib.suppress(ssl.SSLError):
+                peer.session.unwrap()
+            records += peer.records()
+        else:
+            peer.session.write(b"\x90")
+            records += peer.records()[:-1] + b"?"
+        peer.sock.sendall(records)
+        assert asking.result().code == ANSWER
+        until(lambda: link.closed, "the end")
+
+
 def test_s57_both_close_at_once(role, version):
     for _ in range(20):
         with link_and_peer(role, version) as (link, peer):
