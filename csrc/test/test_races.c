@@ -60,8 +60,8 @@ static void test_deadline_of_a_busy_leader(void **state)
 
 /* ---- signals ---------------------------------------------------------------------------------------------------- */
 
-/* The thread sanitizer runs a handler not where the signal comes, but when its thread has just got a lock: to hold it there
- * would stop everybody. */
+/* The thread sanitizer runs a handler not where the signal comes, but when its thread has just got a lock: to hold it
+ * there would stop everybody. */
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)
 #define SIGNALS_COME_LATE
