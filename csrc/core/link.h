@@ -56,7 +56,7 @@ typedef struct nl_waiter {
 typedef enum nl_link_state { NL_LINK_OPEN, NL_LINK_DOWN, NL_LINK_CLOSING, NL_LINK_CLOSED } nl_link_state;
 typedef enum nl_rx_holder { NL_RX_NONE, NL_RX_THREAD, NL_RX_POLLER } nl_rx_holder;
 typedef enum nl_tx_holder {
-    NL_TX_NONE,                 /* queue empty (or corked: flushed within a sweep) */
+    NL_TX_NONE,                 /* queue empty (or corked: see tx.c) */
     NL_TX_THREAD, NL_TX_POLLER, /* writing now */
     NL_TX_ARMED                 /* the turn waits for the socket to take more: the poller will, or a closer does */
 } nl_tx_holder;
@@ -105,7 +105,6 @@ typedef struct nl_rx {
     size_t       large;         /* [rx] size of the last packet when it was larger than a block: the next may be, too */
     bool         more;          /* [rx] data[at .. end) may hold a whole packet */
     bool         held;          /* [rx] the TLS session may hold plaintext: no event of the socket tells of it */
-    bool         eof;           /* [rx] */
     nl_scan      scan;          /* [rx] */
     int64_t      spin_ns;       /* [rx] adaptive try: see rx.c */
     unsigned     spin_skip, spin_backoff;   /* [rx] */
@@ -197,7 +196,6 @@ void   nl_waiters_wake_locked(nl_link *link, nl_list *on);          /* all of a 
  * NL_ETIMEOUT: not ready. NL_EINTR: a signal came, ready or not; the caller looks once more at what it waited for, and
  * does not wait again before the signal was told. Off its list in any case, and whatever it held it has passed on. */
 nl_err nl_rx_wait_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns);
-void   nl_rx_poll_locked(nl_link *link);                /* one try to read without waiting, if the token is free */
 void   nl_rx_unpause_locked(nl_link *link);             /* after rx.bytes went down */
 void   nl_rx_idle_locked(nl_link *link);                /* the token is free and nobody waits: see that the poller looks */
 void   nl_rx_event(nl_link *link);                      /* poller: there is something to read. mu not held */

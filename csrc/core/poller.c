@@ -24,7 +24,7 @@ static struct {
     bool      running, stop;        /* [mu] */
     int       ep, wake;             /* [const] while running */
     pthread_t thread;               /* [mu] */
-    nl_pollee *timers;              /* [mu] unsorted: handshakes and retries, never links */
+    nl_pollee *timers;              /* [mu] unsorted: handshakes, retries, corked links */
     nl_pollee *sweeps;              /* [mu] */
     nl_pollee *retired;             /* [mu] deleted, reference not yet given back */
     int64_t   sleep_until;          /* [mu] when the thread comes round by itself; 0 when it is awake */

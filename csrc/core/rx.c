@@ -260,10 +260,8 @@ static ssize_t rx_read(nl_link *link, int flags, nl_fault *why)
         rx->more = true;
         return n;
     }
-    if (n == 0) {
-        rx->eof = true;
+    if (n == 0)
         return 0;
-    }
     return errno == EWOULDBLOCK ? -EAGAIN : -errno;
 }
 
@@ -526,17 +524,6 @@ nl_err nl_rx_wait_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
         rx_give_locked(link);
     }
     return w->ready && e != NL_EINTR ? NL_OK : e;
-}
-
-void nl_rx_poll_locked(nl_link *link)
-{
-    bool slept = true;
-
-    if (link->rx.holder != NL_RX_NONE || !rx_may_read(link))
-        return;
-    rx_take_locked(link, NL_RX_THREAD);
-    rx_turn_locked(link, NULL, NL_NOW, &slept);
-    rx_give_locked(link);
 }
 
 /* ---- the poller's side ------------------------------------------------------------------------------------------ */
