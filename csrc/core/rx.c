@@ -164,18 +164,19 @@ void nl_rx_unpause_locked(nl_link *link)
 
 /* ---- reading ---------------------------------------------------------------------------------------------------- */
 
-/* Reads from the stream below, plain or TLS, like recv. A broken TLS session is EPROTO, with its story in `why`. A read
- * that may block does so once: a peer that sends a record in crumbs must not keep the leader from its deadline. */
+/* Reads from the stream below, plain or TLS, like recv. A broken TLS session is EPROTO, with its story in `why`. A session
+ * that holds nothing is not asked before the socket has brought something. A read that may block does so once: a peer that
+ * sends a record in crumbs must not keep the leader from its deadline. */
 static ssize_t io_read(nl_link *link, void *p, size_t n, int flags, nl_fault *why)
 {
     uint8_t cipher[16384 + 512];
 
     if (!link->tls)
         return sys_recv(link->fd, p, n, flags);
-    for (;;) {
+    for (bool dry = !link->rx.held;; dry = false) {
         size_t got = 0;
         ssize_t r;
-        nl_tls_status s = nl_tls_read(link->tls, p, n, &got, why);
+        nl_tls_status s = dry ? NL_TLS_OK : nl_tls_read(link->tls, p, n, &got, why);
 
         if (got)
             return (ssize_t)got;
