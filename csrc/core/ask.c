@@ -193,8 +193,10 @@ static nl_err many_locked(nl_ask_many *batch, int64_t deadline_ns)
     for (;;) {
         nl_waiter w;
 
-        if ((e = nl_link_error_locked(link)) != NL_OK || (e = fill_window_locked(batch)) != NL_OK)
+        if ((e = nl_link_error_locked(link)) != NL_OK || (e = fill_window_locked(batch)) != NL_OK) {
+            nl_tx_kick_locked(link);                /* those that were queued are on their way */
             return batch->next == batch->n && !batch->outstanding ? NL_OK : e;
+        }
         nl_tx_kick_locked(link);
         if (!batch->outstanding && batch->next == batch->n)
             return NL_OK;

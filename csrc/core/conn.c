@@ -80,18 +80,6 @@ void nl_conn_unref_locked(nl_conn *conn)
 
 void nl_conn_hold(nl_conn *conn) { atomic_fetch_add_explicit(&conn->refs, 1, memory_order_relaxed); }
 
-void nl_conn_rele(nl_conn *conn)
-{
-    nl_link *link;
-
-    if (!conn || (link = conn->link)->fork_generation != nl_fork_generation())
-        return;
-    nl_link_hold_memory(link);
-    pthread_mutex_lock(&link->mu);
-    nl_conn_unref_locked(conn);
-    pthread_mutex_unlock(&link->mu);
-    nl_link_rele_memory(link);
-}
 
 /* ---- ids -------------------------------------------------------------------------------------------------------- */
 
@@ -233,6 +221,21 @@ static void end_recv_locked(nl_conn *conn)
     nl_waiters_wake_locked(conn->link, &conn->waiters);
     if (conn->in_first)
         nl_conn_drop_inbox_locked(conn, true);
+}
+
+void nl_conn_rele(nl_conn *conn)
+{
+    nl_link *link;
+
+    if (!conn || (link = conn->link)->fork_generation != nl_fork_generation())
+        return;
+    nl_link_hold_memory(link);
+    pthread_mutex_lock(&link->mu);
+    if (atomic_load_explicit(&conn->refs, memory_order_acquire) == 1)
+        end_recv_locked(conn);          /* the last reference: dropping a Conn tells the peer what closing it does */
+    nl_conn_unref_locked(conn);
+    pthread_mutex_unlock(&link->mu);
+    nl_link_rele_memory(link);
 }
 
 void nl_conn_close(nl_conn *conn)

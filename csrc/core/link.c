@@ -195,7 +195,7 @@ static struct sockaddr *address_of(int fd, int (*get)(int, struct sockaddr *, so
     *len = sizeof a;
     if (get(fd, (struct sockaddr *)&a, len) < 0 || *len > sizeof a)
         *len = 0;
-    if ((copy = sys_malloc(*len + 1)))
+    if ((copy = sys_calloc(1, *len > sizeof *copy ? *len : sizeof *copy)))
         memcpy(copy, &a, *len);
     return copy;
 }
@@ -421,7 +421,7 @@ static void shut_locked(nl_link *link)
     link->backlog_len = 0;
     nl_table_fini(&link->table);
     drop_raw_locked(link);
-    if (link->rx.holder == NL_RX_THREAD && !link->read_shut) {
+    if (link->rx.holder == NL_RX_THREAD && !link->read_shut && link->local->sa_family != AF_UNIX) {
         link->read_shut = true;
         shutdown(link->fd, SHUT_RD);
     }

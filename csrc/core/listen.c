@@ -27,6 +27,7 @@
 #include <stdio.h>
 #include <sys/un.h>
 
+#define TAKEN_AT_ONCE 64      /* peers taken between two looks at other links: a flood of connects holds up nobody */
 #define SHAKES_MAX  1024u               /* some 3 MB of them; more than one storm of reconnecting clients */
 #define REPORTS_MAX 64u                 /* enough to see what is going on; a flood of strangers fills no memory */
 #define REST_NS     INT64_C(100000000)  /* short for who waits, long for a processor */
@@ -362,12 +363,13 @@ static void listener_event(nl_pollee *p, uint32_t events)
 {
     nl_listener *l = NL_ITEM(p, nl_listener, pollee);
     shake *s;
+    int taken = 0;
 
     (void)events;
     pthread_mutex_lock(&l->mu);
     l->watching = false;
     pthread_mutex_unlock(&l->mu);
-    while ((s = take_peer(l)))
+    while (taken++ < TAKEN_AT_ONCE && (s = take_peer(l)))
         shake_run(s);
     pthread_mutex_lock(&l->mu);
     watch_locked(l);

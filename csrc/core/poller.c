@@ -236,6 +236,7 @@ static void fork_child(void)
     poller.timers = poller.sweeps = poller.retired = NULL;
     poller.sleep_until = 0;
     atomic_fetch_add(&poller.generation, 1);
+    nl_trace_unlock();
     nl_block_cache_unlock();
     pthread_mutex_unlock(&poller.mu);
 }
@@ -245,10 +246,12 @@ static void fork_prepare(void)
 {
     pthread_mutex_lock(&poller.mu);
     nl_block_cache_lock();
+    nl_trace_lock();
 }
 
 static void fork_parent(void)
 {
+    nl_trace_unlock();
     nl_block_cache_unlock();
     pthread_mutex_unlock(&poller.mu);
 }

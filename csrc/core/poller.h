@@ -53,6 +53,9 @@ void   nl_poller_del(nl_pollee *p);
 bool   nl_poller_is_me(void);
 /* Bumped in each forked child: an object that remembers another number is a parent's. */
 unsigned nl_fork_generation(void);
+/* trace.c: its lock, held over a fork like the poller's own and the block cache's. */
+void nl_trace_lock(void);
+void nl_trace_unlock(void);
 /* Counters for tests: how often the thread woke up. */
 uint64_t nl_poller_wakeups(void);
 

@@ -482,11 +482,26 @@ static ssize_t rx_turn_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns, 
     return 0;
 }
 
+/* A leader whose socket is never empty makes no call that a signal could interrupt: so now and then it behaves as if one
+ * had, and its caller looks. */
+static bool leads_for_long(int *turns, int64_t *since_ns)
+{
+    int64_t now;
+
+    if (++*turns % 64)
+        return false;
+    now = sys_now_ns();
+    if (!*since_ns)
+        *since_ns = now;
+    return now - *since_ns > NL_RCVTIMEO_NS * 2;
+}
+
 nl_err nl_rx_wait_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
 {
     nl_err e = NL_OK;
+    int64_t told_ns = 0;
     bool slept = false;
-    int late = 0;
+    int late = 0, turns = 0;
 
     nl_list_push(&link->rx.waiters, &w->all);
     if (link->tx.first)
@@ -505,7 +520,7 @@ nl_err nl_rx_wait_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
         if (w->leader) {
             ssize_t n = rx_turn_locked(link, w, deadline_ns, &slept);
             atomic_store_explicit(&w->word, 0, memory_order_relaxed);
-            if (n == -EINTR)
+            if (n == -EINTR || (n == 0 && leads_for_long(&turns, &told_ns)))
                 e = NL_EINTR;
             else if (deadline_ns != NL_FOREVER && sys_now_ns() >= deadline_ns && (n == -EAGAIN || ++late == LATE_TURNS))
                 e = NL_ETIMEOUT;

@@ -17,6 +17,9 @@ static struct {
     atomic_uint news;               /* futex: changes with every event and at the end */
 } trace = { .mu = PTHREAD_MUTEX_INITIALIZER };
 
+void nl_trace_lock(void)        { pthread_mutex_lock(&trace.mu); }
+void nl_trace_unlock(void)      { pthread_mutex_unlock(&trace.mu); }
+
 nl_err nl_trace_start(size_t events)
 {
     nl_err e = NL_OK;

@@ -58,12 +58,15 @@ static size_t slice_write(nl_link *link, const struct iovec rest[2], int *e)
     struct iovec iov[2] = { rest[0], rest[1] };
     struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 };
     size_t room = SLICE_BYTES - iov[0].iov_len;
+    int64_t begun = sys_now_ns();
     ssize_t done;
 
     if (iov[1].iov_len > room)
         iov[1].iov_len = room;
     done = sys_sendmsg(link->fd, &msg, MSG_NOSIGNAL);
     *e = done < 0 ? io_errno() : (size_t)done < iov[0].iov_len + iov[1].iov_len ? EAGAIN : 0;
+    if (done >= 0 && *e && sys_now_ns() - begun < NL_SNDTIMEO_NS / 2)
+        *e = EINTR;                 /* short, and not for time: after some bytes a signal is told in no other way */
     return done < 0 ? 0 : (size_t)done;
 }
 

@@ -12,7 +12,8 @@
  *   - Every function may be called from any thread, unless it says otherwise, as long as the caller owns a reference.
  *     _new/_accept/... hand out one reference; _hold adds one; _rele drops one and accepts NULL.
  *   - A blocking call takes `deadline_ns` on the monotonic clock of nl_now_ns(): NL_FOREVER never ends, NL_NOW polls.
- *   - NL_EINTR means: a signal reached this thread, nothing was lost, run your handlers and make the same call again.
+ *   - NL_EINTR means: a signal reached this thread, or may have; nothing was lost, run your handlers and make the same
+ *     call again.
  *     Whoever sleeps through it instead breaks Ctrl-C; so the core never retries it by itself.
  *   - No call sleeps while it holds a lock, no call calls back, and no call touches Python.
  *   - After fork() a child's calls on its parent's objects return NL_EFORKED and change nothing.
@@ -233,7 +234,8 @@ nl_err nl_conn_send(nl_conn *conn, uint16_t code, const void *payload, size_t le
 /* Packets received before an end stay readable, then comes the end: NL_ECONNCLOSED, NL_ELINKCLOSED, the link's fault. */
 nl_err nl_conn_recv(nl_conn *conn, int64_t deadline_ns, nl_packet **out);
 void   nl_conn_close_recv(nl_conn *conn);               /* queued and later requests are answered "connection closed" */
-void   nl_conn_close(nl_conn *conn);                    /* wakes its calls; a begun send completes */
+/* Wakes its calls; a begun send completes; requests that wait unread are answered as those that come later. */
+void   nl_conn_close(nl_conn *conn);
 
 /* ---- dial and listen ---------------------------------------------------------------------------------------- */
 

@@ -79,6 +79,7 @@ static void Link_finalize(nlpy_link *self)
     PyErr_Fetch(&type, &value, &traceback);
     if (PyErr_ResourceWarning((PyObject *)self, 1, "%R was dropped without close(): it is aborted", self) < 0)
         PyErr_WriteUnraisable((PyObject *)self);
+    nl_link_abort(self->link);          /* now, for the warning's filters may keep the object alive */
     PyErr_Restore(type, value, traceback);
 }
 

@@ -221,8 +221,11 @@ static void test_no_memory_of_the_closed(void **state)
     c.limits.closed_ns = 0;
     s = scene_of(&c);
     for (int i = 0; i < 3; i++) {
+        nl_conn *conn;
         says(&s, 5, ASK);
-        nl_conn_rele(accept_ok(s.link));
+        conn = accept_ok(s.link);
+        recv_is(conn, ASK);
+        nl_conn_rele(conn);
     }
     peer_silent(s.peer);
     scene_end(&s);

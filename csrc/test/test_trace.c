@@ -41,6 +41,7 @@ static void test_events_of_a_conversation(void **state)
     must(e.kind == NL_TRACE_SEND && e.link == client && e.conn_id == nl_conn_id(ours) && e.code == ASK && e.len == 3);
     e = next_event();
     must(e.kind == NL_TRACE_RECV && e.link == server && e.conn_id == nl_conn_id(ours) && e.code == ASK && e.len == 3);
+    recv_is(theirs, ASK);
     nl_conn_rele(ours);
     nl_conn_rele(theirs);
     pair_free(&p);
