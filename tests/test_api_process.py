@@ -27,10 +27,10 @@ EXIT = """
 import neolink, threading
 client, server = neolink.pair()
 listener = neolink.listen("127.0.0.1:0")
-for wait in (client.accept, client.new_conn().recv, lambda: client.ask(0x2E), server.accept, listener.accept):
+for wait in (client.accept, client.new_conn().recv, lambda: client.ask(0x2E), listener.accept):
     threading.Thread(target=wait, daemon=True).start()
-server.handle_new_conn(print)
-while client.stats().waiters < 3 or server.stats().waiters < 1: pass     # the ask's Conn is taken by one of two
+server.handle_new_conn(lambda conn: [conn.recv(), conn.recv()])          # takes the request and waits for another
+while client.stats().waiters < 3 or server.stats().waiters < 2: pass     # that handler, and an idle worker
 print("end")
 """
 
