@@ -2,8 +2,9 @@
 """`neolink demo`: links at work.
 
 Without an address both ends are in this process, over loopback TCP: listen, dial, shake hands, then one conversation after
-the other, many at once from threads, many at once from one call, and notifications. With one, the same questions
-go to a running NEO master or admin: Ping, which every node answers.
+the other, many at once from threads, many at once from one call, and notifications; then a scripted session with a
+cluster in this process. With an address the same questions go to a running NEO master or admin: Ping, which every
+node answers.
 """
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ import time
 from typing import Any
 
 import neolink
-from neolink.cli import _peer
+from neolink.cli import _peer, _session
 
 THREADS = 16
 BATCH = 2000
@@ -59,6 +60,7 @@ def on_loopback(args: argparse.Namespace) -> int:
             server.join()
     say("closed", f"cleanly: {stats.packets_sent:,} packets sent, {stats.packets_received:,} received, "
                   f"{stats.bytes_sent:,} bytes out, nothing left queued ({stats.rx_bytes_queued + stats.tx_bytes_queued})")
+    _session.run(say)
     return 0
 
 
