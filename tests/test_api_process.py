@@ -62,6 +62,7 @@ def in_child(function):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+@pytest.mark.no_asan
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")       # from 3.12 on: fork with threads
 def test_fork(links):
     client, server = links
@@ -88,6 +89,7 @@ def test_fork(links):
     assert receiving.result().code == 0x802E
 
 
+@pytest.mark.no_asan
 def test_fork_and_exit_in_order():
     output, _ = run("""
 import gc, os, neolink

@@ -142,6 +142,7 @@ print("unharmed")
 """
 
 
+@pytest.mark.no_asan
 def test_s58_fork_with_traffic_running():
     """S9, S58: the child is refused everything and disturbs nobody, however it ends."""
     done = run_program(FORK)

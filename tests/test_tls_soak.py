@@ -108,6 +108,7 @@ def test_closed_at_random_moments():
 # ---- S58
 
 
+@pytest.mark.no_asan
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")           # from 3.12 on: fork with threads
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
 def test_s58_a_forked_child_sends_nothing(version):
