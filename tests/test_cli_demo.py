@@ -65,7 +65,8 @@ def test_demo_on_loopback(wire, capsys):
     spoken = "M" if wire == "auto" else wire
     assert err == ""
     assert [line.split("  ")[0].strip() for line in out.splitlines()] == [
-        "listening", "linked", "one by one", "16 threads", "ask_many", "notify_many", "closed"]
+        "listening", "linked", "one by one", "16 threads", "ask_many", "notify_many", "closed",
+        "cluster", "cluster", "node", "node", "node", "node", "pt", "ids", "store", "load", "add", "tweak", "pt"]
     assert f"wire {spoken}" in out and "cleanly" in out and "nothing left queued (0)" in out
 
 

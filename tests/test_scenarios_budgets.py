@@ -308,6 +308,7 @@ def test_s50_budgets_are_given_back_after_abort(wire, routing, stage):
         assert link.fileno() == -1
 
 
+@pytest.mark.no_asan
 @pytest.mark.parametrize("closed_seconds", [0.01, 60])
 def test_s51_opening_and_closing_without_end(closed_seconds):
     """A second and a half of it, as fast as it goes: nothing grows."""

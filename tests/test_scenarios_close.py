@@ -331,7 +331,8 @@ def test_s10_close_ends_at_once_when_the_peer_is_gone():
 def test_s11_nothing_is_written_and_nothing_runs_after_close(wire):
     near, far = socket.socketpair()
     peer = RawPeer(far, wire)
-    link = neolink.NodeLink(near, "client", wire=wire)
+    limits = neolink.Limits(link_tx_bytes=1 << 16)      # what close has to deliver to a peer in Python, within its time
+    link = neolink.NodeLink(near, "client", wire=wire, limits=limits)
     running = 0
 
     def handler(conn):
