@@ -717,8 +717,21 @@ static void keep_asking(job *j)
     }
 }
 
+/* The address sanitizer's allocator is not made safe for a fork beside threads that use it: a child that allocates may
+ * sleep on its lock for ever. The test runs in every other build. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define FORK_IS_UNSAFE
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define FORK_IS_UNSAFE
+#endif
+
 static void test_fork(void **state)
 {
+#ifdef FORK_IS_UNSAFE
+    skip();
+#endif
     pair p = pair_new(KIND_2016), copy;
     job echo = { .link = p.server }, asker[2];
     atomic_bool stop = false;
