@@ -44,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser(args[0] if args and args[0] in COMMANDS else None)
     parsed = parser.parse_args(args)
     try:
-        return int(parsed.run(parsed))
+        status = int(parsed.run(parsed))
+        sys.stdout.flush()              # here, where a reader that has gone can still be handled, and not at exit
+        return status
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:             # the reader of our output has gone: nothing is left to say, not even at exit
