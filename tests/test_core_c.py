@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,6 +13,14 @@ import pytest
 CSRC = Path(__file__).resolve().parent.parent / "csrc"
 PROGRAMS = sorted(path.stem for path in CSRC.glob("test/test_*.c"))
 CMOCKA_H = "#include <stdarg.h>\n#include <stddef.h>\n#include <stdint.h>\n#include <setjmp.h>\n#include <cmocka.h>\n"
+
+
+def name_of(program: str) -> str:
+    """The program and the scenarios that it carries (docs/reliability.rst): `-k s07` runs those with S7."""
+    source = (CSRC / "test" / f"{program}.c").read_text()
+    numbers = sorted({int(number) for comment in re.findall(r"/\*.*?\*/", source, re.S)
+                      for number in re.findall(r"\bS(\d+)\b", comment)})
+    return "_".join([program, *(f"s{number:02}" for number in numbers)])
 
 
 def lacks() -> str | None:
@@ -39,7 +48,7 @@ def test_there_are_programs() -> None:
 
 
 @pytest.mark.no_asan
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("program", PROGRAMS, ids=name_of)
 def test_core(program: str, build: Path) -> None:
     """One cmocka program passes, every test of it."""
     done = subprocess.run(["make", "-s", "-C", str(CSRC), f"check-{program}", f"BUILD={build}"], text=True,

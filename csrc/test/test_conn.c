@@ -164,6 +164,7 @@ static void take_impatiently(job *j)
     }
 }
 
+/* S34 */
 static void test_impatient_receivers_lose_nothing(void **state)
 {
     atomic_uint taken = 0;

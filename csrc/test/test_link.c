@@ -372,6 +372,7 @@ static void recv_then_close(job *j)
         j->result = nl_link_close(nl_conn_link(j->conn), in_ms(PATIENCE_MS));
 }
 
+/* S13 */
 static void test_reader_closes(void **state)
 {
     (void)state;
@@ -457,6 +458,7 @@ static void close_conn_job(job *j)
     nl_conn_close(j->conn);
 }
 
+/* S6 */
 static void test_close_races_sleep(void **state)
 {
     pair p = pair_new(KIND_2016);
@@ -727,6 +729,7 @@ static void keep_asking(job *j)
 #define FORK_IS_UNSAFE
 #endif
 
+/* S58 */
 static void test_fork(void **state)
 {
 #ifdef FORK_IS_UNSAFE

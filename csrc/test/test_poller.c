@@ -198,6 +198,7 @@ static void child(void *arg)
     nl_shutdown();
 }
 
+/* S58 */
 static void test_fork(void **state)
 {
     counter c;
