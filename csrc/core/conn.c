@@ -230,11 +230,11 @@ void nl_conn_rele(nl_conn *conn)
     if (!conn || (link = conn->link)->fork_generation != nl_fork_generation())
         return;
     nl_link_hold_memory(link);
-    pthread_mutex_lock(&link->mu);
+    nl_link_lock(link);
     if (atomic_load_explicit(&conn->refs, memory_order_acquire) == 1)
         end_recv_locked(conn);          /* the last reference: dropping a Conn tells the peer what closing it does */
     nl_conn_unref_locked(conn);
-    pthread_mutex_unlock(&link->mu);
+    nl_link_unlock(link);
     nl_link_rele_memory(link);
 }
 

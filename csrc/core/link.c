@@ -83,7 +83,7 @@ nl_err nl_link_enter(nl_link *link)
 {
     if (is_forked(link))
         return NL_EFORKED;
-    pthread_mutex_lock(&link->mu);
+    nl_link_lock(link);
     link->inside++;
     return NL_OK;
 }
@@ -93,7 +93,7 @@ void nl_link_leave(nl_link *link)
     link->inside--;
     if (link->state == NL_LINK_CLOSING)
         nl_link_quiet_locked(link);
-    pthread_mutex_unlock(&link->mu);
+    nl_link_unlock(link);
 }
 
 nl_err nl_link_error_locked(const nl_link *link)
@@ -167,16 +167,16 @@ static void link_event(nl_pollee *p, uint32_t events)
     nl_link *link = link_of(p);
     bool ended = events & (EPOLLERR | EPOLLHUP);
 
-    pthread_mutex_lock(&link->mu);
+    nl_link_lock(link);
     link->watching = 0;                 /* one-shot: nothing is watched now */
-    pthread_mutex_unlock(&link->mu);
+    nl_link_unlock(link);
     if (ended || events & EPOLLOUT)
         nl_tx_event(link);
     if (ended || events & (EPOLLIN | EPOLLRDHUP))
         nl_rx_event(link);
-    pthread_mutex_lock(&link->mu);
+    nl_link_lock(link);
     nl_link_watch_locked(link);         /* the other direction, if it still waits */
-    pthread_mutex_unlock(&link->mu);
+    nl_link_unlock(link);
 }
 
 static bool link_sweep(nl_pollee *p)        { return nl_rx_sweep(link_of(p)); }
@@ -216,6 +216,7 @@ static void link_init(nl_link *link, const nl_link_config *config)
     atomic_init(&link->refs, 1);
     pthread_mutex_init(&link->mu, NULL);
     nl_list_init(&link->close_waiters);
+    nl_list_init(&link->posted);
     nl_list_init(&link->rx.waiters);
     nl_list_init(&link->tx.waiters);
     nl_list_init(&link->backlog);
@@ -302,10 +303,10 @@ nl_err nl_link_new_open(int fd, const nl_link_config *config, nl_tls *tls, const
     link->fd = link->pollee.fd = fd;
     link->tls = tls;
     link->rx.held = tls != NULL;        /* what came with the end of the handshake */
-    pthread_mutex_lock(&link->mu);
+    nl_link_lock(link);
     nl_tx_kick_locked(link);            /* the last records of a TLS handshake, perhaps */
     nl_rx_idle_locked(link);
-    pthread_mutex_unlock(&link->mu);
+    nl_link_unlock(link);
     nl_trace(link, config->role == NL_CLIENT ? NL_TRACE_CONNECT : NL_TRACE_ACCEPT, 0, 0, 0);
     *out = link;
     return NL_OK;
@@ -333,9 +334,9 @@ int nl_link_fd(const nl_link *link)
 
     if (is_forked(link))
         return -1;
-    pthread_mutex_lock(&l->mu);
+    nl_link_lock(l);
     fd = l->fd;
-    pthread_mutex_unlock(&l->mu);
+    nl_link_unlock(l);
     return fd;
 }
 
@@ -357,9 +358,9 @@ bool nl_link_is_closed(nl_link *link)
 
     if (is_forked(link))
         return true;
-    pthread_mutex_lock(&link->mu);
+    nl_link_lock(link);
     closed = link->state != NL_LINK_OPEN;
-    pthread_mutex_unlock(&link->mu);
+    nl_link_unlock(link);
     return closed;
 }
 
@@ -369,10 +370,10 @@ bool nl_link_fault(nl_link *link, nl_fault *out)
 
     if (is_forked(link))
         return false;
-    pthread_mutex_lock(&link->mu);
+    nl_link_lock(link);
     *out = link->fault.code || link->state != NL_LINK_OPEN ? link->fault : link->tx_fault;
     is = out->code != NL_OK;
-    pthread_mutex_unlock(&link->mu);
+    nl_link_unlock(link);
     return is;
 }
 
@@ -381,13 +382,13 @@ void nl_link_stats(nl_link *link, nl_stats *out)
     memset(out, 0, sizeof *out);
     if (is_forked(link))
         return;
-    pthread_mutex_lock(&link->mu);
+    nl_link_lock(link);
     *out = link->stats;
     out->conns = link->table.conns;
     out->rx_bytes_queued = link->rx.bytes;
     out->tx_bytes_queued = link->tx.bytes;
     out->inside = link->inside;
-    pthread_mutex_unlock(&link->mu);
+    nl_link_unlock(link);
 }
 
 /* ---- the end ---------------------------------------------------------------------------------------------------- */
@@ -460,9 +461,9 @@ void nl_link_shut(nl_link *link)
 {
     if (is_forked(link))
         return;
-    pthread_mutex_lock(&link->mu);
+    nl_link_lock(link);
     shut_locked(link);
-    pthread_mutex_unlock(&link->mu);
+    nl_link_unlock(link);
 }
 
 static void abort_locked(nl_link *link)
@@ -480,10 +481,10 @@ void nl_link_abort(nl_link *link)
 {
     if (is_forked(link))
         return;
-    pthread_mutex_lock(&link->mu);
+    nl_link_lock(link);
     nl_tx_kick_locked(link);            /* a burst of notifications that is still corked was told to be on its way */
     abort_locked(link);
-    pthread_mutex_unlock(&link->mu);
+    nl_link_unlock(link);
 }
 
 /* Sleeps until somebody changes what close waits for. 0, EINTR, ETIMEDOUT. */
@@ -503,9 +504,9 @@ static bool told_to_abort(nl_link *link)
 {
     bool told;
 
-    pthread_mutex_lock(&link->mu);
+    nl_link_lock(link);
     told = link->aborted;
-    pthread_mutex_unlock(&link->mu);
+    nl_link_unlock(link);
     return told;
 }
 
@@ -610,10 +611,10 @@ static nl_err close_locked(nl_link *link, int64_t deadline_ns)
     if (!link->aborted) {
         link->rx.holder = NL_RX_THREAD;
         link->tx.holder = NL_TX_THREAD;
-        pthread_mutex_unlock(&link->mu);
+        nl_link_unlock(link);
         if ((e = flush(link, deadline_ns)) != NL_EINTR)
             linger(link, deadline_ns);
-        pthread_mutex_lock(&link->mu);
+        nl_link_lock(link);
         link->rx.holder = NL_RX_NONE;
         link->tx.holder = NL_TX_NONE;
     }
@@ -629,7 +630,7 @@ nl_err nl_link_close(nl_link *link, int64_t deadline_ns)
 
     if (is_forked(link))
         return NL_EFORKED;
-    pthread_mutex_lock(&link->mu);
+    nl_link_lock(link);
     shut_locked(link);
     while (link->closer && link->state != NL_LINK_CLOSED && r == 0)
         r = close_wait_locked(link, deadline_ns);
@@ -644,6 +645,6 @@ nl_err nl_link_close(nl_link *link, int64_t deadline_ns)
         if (link->state != NL_LINK_CLOSED)
             nl_waiters_wake_locked(link, &link->close_waiters);     /* another closer may try */
     }
-    pthread_mutex_unlock(&link->mu);
+    nl_link_unlock(link);
     return e;
 }

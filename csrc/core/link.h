@@ -46,6 +46,7 @@
 typedef struct nl_waiter {
     nl_list     all;            /* [mu] in link.rx.waiters while it waits */
     nl_list     on;             /* [mu] in the list of what it waits for, until woken */
+    nl_list     posted;         /* [mu] in link.posted, from its post until the lock is let go of */
     bool        ready;          /* [mu] woken for its own sake */
     bool        leader;         /* [mu] holds, or was handed, the read token */
     bool        asleep;         /* [mu] on the futex; a leader is not, and costs its waker no system call */
@@ -135,6 +136,7 @@ struct nl_link {
     bool         read_shut;     /* [mu] SHUT_RD was said, to free a sleeping reader: the socket looks ended */
     uint32_t     watching;      /* [mu] the events the poller watches for now */
     nl_list      close_waiters; /* [mu] threads in close */
+    nl_list      posted;        /* [mu] sleepers that nl_link_unlock has to wake */
 
     nl_rx        rx;
     nl_tx        tx;
@@ -166,6 +168,17 @@ struct nl_link {
     struct sockaddr *local, *peer;          /* one allocation each, of local_len and peer_len bytes */
     socklen_t    local_len, peer_len;
 };
+
+/* The one way to take mu, and the one way to let go of it: what was posted under it is woken then, see rx.c. */
+static inline void nl_link_lock(nl_link *link) { pthread_mutex_lock(&link->mu); }
+void nl_waiters_unlock(nl_link *link);                  /* in rx.c */
+static inline void nl_link_unlock(nl_link *link)
+{
+    if (nl_list_empty(&link->posted))
+        pthread_mutex_unlock(&link->mu);
+    else
+        nl_waiters_unlock(link);
+}
 
 /* ---- link.c */
 

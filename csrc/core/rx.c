@@ -21,6 +21,16 @@
  *   From then on it sleeps in poll, together with an eventfd that wakes it at once. A deadline nearer than the timeout is
  *   slept out in poll too.
  *
+ * How a sleeper is woken
+ *   Its futex word is set under the lock, but FUTEX_WAKE waits until the lock is let go of: a thread that is woken while
+ *   the lock is held runs into it and sleeps again, which costs more than the wake-up did. So a post puts the waiter on
+ *   link.posted, and nl_link_unlock(), the only way to let go of the lock, takes the addresses of the words with it.
+ *   None is lost: the word is 1 before the lock is free, and the kernel compares it before it puts anybody to sleep.
+ *   By the time of the call the waiter may have seen the word, returned, and its stack may be something else's or gone.
+ *   That is harmless: only the kernel looks at the address, and it takes that of a private futex for a key, not for
+ *   memory. The worst is a wake-up for another futex that has come to live there, and whoever sleeps on a futex, here
+ *   and in the C library, looks again at what he waits for.
+ *
  * What is read is decoded without the lock (the decoder and the packets' pool belong to the token), then routed under it,
  * a batch at a time. A leader that finds its own answer routes the rest of what it has before it leaves.
  */
@@ -36,19 +46,40 @@ void nl_waiter_init(nl_waiter *w)
 {
     nl_list_init(&w->all);
     nl_list_init(&w->on);
+    nl_list_init(&w->posted);
     w->ready = w->leader = w->asleep = false;
     w->wake_fd = -1;
     atomic_init(&w->word, 0);
 }
 
-/* Posted under the lock, and a waiter takes the lock before its stack frame ends: so w is there. */
-static void waiter_post_locked(nl_waiter *w)
+/* A waiter takes the lock before its stack frame ends: so w is there. */
+static void waiter_post_locked(nl_link *link, nl_waiter *w)
 {
     atomic_store_explicit(&w->word, 1, memory_order_release);
-    if (w->wake_fd >= 0)
+    if (w->wake_fd >= 0) {
         eventfd_write(w->wake_fd, 1);
-    else if (w->asleep)
-        sys_futex_wake(&w->word, 1);
+    } else if (w->asleep) {
+        nl_list_del(&w->posted);
+        nl_list_push(&link->posted, &w->posted);
+    }
+}
+
+void nl_waiters_unlock(nl_link *link)
+{
+    atomic_uint *words[BATCH];
+    size_t n = 0;
+
+    while (!nl_list_empty(&link->posted)) {
+        nl_waiter *w = NL_ITEM(link->posted.next, nl_waiter, posted);
+        nl_list_del(&w->posted);
+        if (n < BATCH)
+            words[n++] = &w->word;
+        else
+            sys_futex_wake(&w->word, 1);
+    }
+    pthread_mutex_unlock(&link->mu);
+    for (size_t i = 0; i < n; i++)
+        sys_futex_wake(words[i], 1);
 }
 
 int nl_waiter_sleep_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
@@ -58,9 +89,10 @@ int nl_waiter_sleep_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
     if (deadline_ns <= NL_NOW)
         return ETIMEDOUT;
     w->asleep = true;
-    pthread_mutex_unlock(&link->mu);
+    nl_link_unlock(link);
     r = sys_futex_wait(&w->word, 0, deadline_ns);
-    pthread_mutex_lock(&link->mu);
+    nl_link_lock(link);
+    nl_list_del(&w->posted);
     w->asleep = false;
     atomic_store_explicit(&w->word, 0, memory_order_relaxed);
     return r;
@@ -68,11 +100,10 @@ int nl_waiter_sleep_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
 
 void nl_waiter_wake_locked(nl_link *link, nl_waiter *w)
 {
-    (void)link;
     nl_list_del(&w->on);
     if (!w->ready) {
         w->ready = true;
-        waiter_post_locked(w);
+        waiter_post_locked(link, w);
     }
 }
 
@@ -118,7 +149,7 @@ static bool rx_hand_over_locked(nl_link *link)
             w->leader = true;
             rx_take_locked(link, NL_RX_THREAD);
             link->stats.rx_handovers++;
-            waiter_post_locked(w);
+            waiter_post_locked(link, w);
             return true;
         }
     }
@@ -308,18 +339,18 @@ static ssize_t rx_poll(nl_link *link, nl_waiter *w, int64_t deadline_ns)
     if (longer && (p[1].fd = sys_eventfd()) < 0) {      /* no descriptor left: look up from time to time instead */
         left = NL_RCVTIMEO_NS;
     } else if (longer) {
-        pthread_mutex_lock(&link->mu);
+        nl_link_lock(link);
         w->wake_fd = p[1].fd;
         if (atomic_load_explicit(&w->word, memory_order_acquire))
             left = 0;
-        pthread_mutex_unlock(&link->mu);
+        nl_link_unlock(link);
     }
     n = sys_poll(p, 2, left);
     e = n < 0 ? errno : 0;
     if (p[1].fd >= 0) {
-        pthread_mutex_lock(&link->mu);
+        nl_link_lock(link);
         w->wake_fd = -1;
-        pthread_mutex_unlock(&link->mu);
+        nl_link_unlock(link);
         close(p[1].fd);
     }
     if (n < 0)
@@ -417,9 +448,9 @@ static void rx_route_locked(nl_link *link, rx_batch *batch)
             rx->paused = true;
         if (!rx->more || !rx_may_read(link))
             break;
-        pthread_mutex_unlock(&link->mu);
+        nl_link_unlock(link);
         rx_cut(link, batch);
-        pthread_mutex_lock(&link->mu);
+        nl_link_lock(link);
     }
     if (link->tx.first || (link->tls && nl_tls_has_output(link->tls)))
         nl_tx_kick_locked(link);
@@ -458,12 +489,12 @@ static ssize_t rx_turn_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns, 
     ssize_t n = 0;
     bool left_over = rx->more;
 
-    pthread_mutex_unlock(&link->mu);
+    nl_link_unlock(link);
     if (!left_over)
         n = rx_fill(link, w, deadline_ns, slept, &why);
     if (rx->more)
         rx_cut(link, &batch);
-    pthread_mutex_lock(&link->mu);
+    nl_link_lock(link);
     link->stats.bytes_received += n > 0 ? (uint64_t)n : 0;
     link->stats.spins += rx->spun > 0;
     link->stats.spin_hits += rx->spun > 1;
@@ -561,13 +592,13 @@ static void rx_poller_turn_locked(nl_link *link)
 
 void nl_rx_event(nl_link *link)
 {
-    pthread_mutex_lock(&link->mu);
+    nl_link_lock(link);
     link->rx.watched = false;
     if (link->rx.holder == NL_RX_NONE && rx_may_read(link))
         rx_poller_turn_locked(link);
     else
         link->stats.poller_idle_wakeups++;
-    pthread_mutex_unlock(&link->mu);
+    nl_link_unlock(link);
 }
 
 /* An idle link keeps no block, no packets and no Conns for reuse, and no tombs that are due. */
@@ -592,7 +623,7 @@ bool nl_rx_sweep(nl_link *link)
     nl_rx *rx = &link->rx;
     bool again;
 
-    pthread_mutex_lock(&link->mu);
+    nl_link_lock(link);
     again = rx_may_read(link) && rx->turns != rx->swept_turns;
     rx->swept_turns = rx->turns;
     rx->sweeping = again;
@@ -604,7 +635,7 @@ bool nl_rx_sweep(nl_link *link)
             rx_watch_locked(link);
         }
     }
-    pthread_mutex_unlock(&link->mu);
+    nl_link_unlock(link);
     return again;
 }
 

@@ -297,9 +297,9 @@ static void tx_run_locked(nl_link *link, int e)
         for (nl_block *b = tx->first; b && n < GATHER; b = b->next)
             iov[n++] = (struct iovec){ b->data + b->off, b->len - b->off };
         link->stats.tx_turns++;
-        pthread_mutex_unlock(&link->mu);
+        nl_link_unlock(link);
         done = io_write(link, iov, n, &e, &why);
-        pthread_mutex_lock(&link->mu);
+        nl_link_lock(link);
         link->stats.bytes_sent += done;
         queue_consume(tx, done);
         spent += done;
@@ -327,12 +327,12 @@ void nl_tx_relieve_locked(nl_link *link)
 
 void nl_tx_event(nl_link *link)
 {
-    pthread_mutex_lock(&link->mu);
+    nl_link_lock(link);
     if (link->tx.holder == NL_TX_ARMED) {
         link->tx.holder = NL_TX_POLLER;
         tx_run_locked(link, 0);
     }
-    pthread_mutex_unlock(&link->mu);
+    nl_link_unlock(link);
 }
 
 /* ---- sending ---------------------------------------------------------------------------------------------------- */
@@ -443,7 +443,7 @@ static int write_direct_locked(nl_link *link, nl_conn *conn, struct iovec iov[2]
     int e;
 
     for (;;) {
-        pthread_mutex_unlock(&link->mu);
+        nl_link_unlock(link);
         if (staying && link->tls)
             interrupted = sys_poll(&p, 1, STAY_NS) < 0;
         done = staying && !link->tls ? slice_write(link, iov, &e) : io_write(link, iov, 2, &e, why);
@@ -453,7 +453,7 @@ static int write_direct_locked(nl_link *link, nl_conn *conn, struct iovec iov[2]
         }
         iov_skip(iov, done);
         rest -= done;
-        pthread_mutex_lock(&link->mu);
+        nl_link_lock(link);
         link->stats.bytes_sent += done;
         uncharge(&link->tx, done);
         tx_wake_for_room_locked(link);
@@ -563,10 +563,10 @@ nl_err nl_tx_notify_locked(nl_link *link, uint32_t id, uint16_t code, const void
 
 void nl_tx_uncork(nl_link *link)
 {
-    pthread_mutex_lock(&link->mu);
+    nl_link_lock(link);
     link->tx.corked = false;
     nl_tx_kick_locked(link);
-    pthread_mutex_unlock(&link->mu);
+    nl_link_unlock(link);
 }
 
 void nl_tx_reply_locked(nl_link *link, uint32_t id, const char *text)
@@ -600,10 +600,10 @@ int nl_tx_flush(nl_link *link)
         if (tx->first)
             iov = (struct iovec){ tx->first->data + tx->first->off, tx->first->len - tx->first->off };
         done = io_write(link, &iov, 1, &e, &why);
-        pthread_mutex_lock(&link->mu);
+        nl_link_lock(link);
         link->stats.bytes_sent += done;
         queue_consume(tx, done);
-        pthread_mutex_unlock(&link->mu);
+        nl_link_unlock(link);
         if (e)
             return e;
     }
