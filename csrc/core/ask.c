@@ -17,10 +17,10 @@ struct nl_ask_many {
     const nl_out *requests;         /* n of them, the caller's */
     nl_packet   **answers;
     size_t        n, next;          /* requests[.. next) were sent */
-    nl_list       out;              /* [mu] their Conns that have no answer yet, through nl_conn.item */
-    size_t        outstanding;      /* [mu] length of it */
-    size_t        low;              /* [mu] wake the waiter when so few are left */
-    nl_waiter    *waiter;           /* [mu] */
+    nl_list       out NL_MU;        /* their Conns that have no answer yet, through nl_conn.item */
+    size_t        outstanding NL_MU;        /* length of it */
+    size_t        low NL_MU;        /* wake the waiter when so few are left */
+    nl_waiter    *waiter NL_MU;
 };
 
 void nl_ask_deliver_locked(nl_conn *conn, nl_pkt *p)
@@ -45,7 +45,7 @@ void nl_ask_deliver_locked(nl_conn *conn, nl_pkt *p)
 }
 
 /* Ends the Conn of an ask that has no answer. */
-static void give_up_locked(nl_conn *conn)
+static void give_up_locked(nl_conn *conn) NL_LOCKED
 {
     nl_link *link = conn->link;
     uint64_t key = nl_key(true, conn->id);
@@ -62,7 +62,7 @@ static void give_up_locked(nl_conn *conn)
 /* ---- one -------------------------------------------------------------------------------------------------------- */
 
 static nl_err ask_locked(nl_link *link, nl_ask *ask, uint16_t code, const void *payload, size_t len,
-                         int64_t deadline_ns, bool *maybe_sent)
+                         int64_t deadline_ns, bool *maybe_sent) NL_LOCKED
 {
     nl_err e = link->raw ? NL_EINVAL : nl_tx_room_locked(link, NULL, NL_HEAD_MAX + len, deadline_ns);
 
@@ -90,8 +90,10 @@ nl_err nl_ask_begin(nl_link *link, nl_ask *ask, uint16_t code, const void *paylo
     *ask = (nl_ask){ .link = link };
     if (maybe_sent)
         *maybe_sent = false;
-    if ((e = nl_tx_check(link, 0, code, payload, len)) != NL_OK || (e = nl_link_enter(link)) != NL_OK)
+    if ((e = nl_tx_check(link, 0, code, payload, len)) != NL_OK)
         return e;
+    if (!nl_link_enter(link))
+        return NL_EFORKED;
     e = ask_locked(link, ask, code, payload, len, deadline_ns, maybe_sent);
     nl_link_leave(link);
     return e;
@@ -100,10 +102,10 @@ nl_err nl_ask_begin(nl_link *link, nl_ask *ask, uint16_t code, const void *paylo
 nl_err nl_ask_wait(nl_ask *ask, int64_t deadline_ns, nl_packet **answer)
 {
     nl_link *link = ask->link;
-    nl_err e = nl_link_enter(link);
+    nl_err e = NL_OK;
 
-    if (e != NL_OK)
-        return e;
+    if (!nl_link_enter(link))
+        return NL_EFORKED;
     if (!ask->answer && (e = nl_link_error_locked(link)) == NL_OK) {
         nl_waiter w;
         nl_waiter_init(&w);
@@ -126,8 +128,8 @@ void nl_ask_end(nl_ask *ask)
 {
     nl_link *link = ask->link;
 
-    if (!link || nl_link_enter(link) != NL_OK)          /* the usual case: answered and taken. What else is in *ask may be */
-        return;                                         /* written by a reader until we have the lock */
+    if (!link || !nl_link_enter(link))      /* the usual case: answered and taken. What else is in *ask may be written */
+        return;                             /* by a reader until we have the lock */
     if (ask->conn)
         give_up_locked(ask->conn);
     link->stats.late_answers += ask->answer != NULL;    /* it came after the last wait had given up */
@@ -158,7 +160,7 @@ nl_err nl_ask_many_begin(nl_link *link, const nl_out *requests, nl_packet **answ
 }
 
 /* Queues requests while the window and the budget have room. */
-static nl_err fill_window_locked(nl_ask_many *batch)
+static nl_err fill_window_locked(nl_ask_many *batch) NL_LOCKED
 {
     nl_link *link = batch->link;
 
@@ -185,7 +187,7 @@ static nl_err fill_window_locked(nl_ask_many *batch)
     return NL_OK;
 }
 
-static nl_err many_locked(nl_ask_many *batch, int64_t deadline_ns)
+static nl_err many_locked(nl_ask_many *batch, int64_t deadline_ns) NL_LOCKED
 {
     nl_link *link = batch->link;
     nl_err e;
@@ -219,10 +221,10 @@ static nl_err many_locked(nl_ask_many *batch, int64_t deadline_ns)
 
 nl_err nl_ask_many_wait(nl_ask_many *batch, int64_t deadline_ns, size_t *failed_at)
 {
-    nl_err e = nl_link_enter(batch->link);
+    nl_err e = NL_EFORKED;
     size_t first = 0;
 
-    if (e == NL_OK) {
+    if (nl_link_enter(batch->link)) {
         e = many_locked(batch, deadline_ns);
         while (e != NL_OK && first < batch->n && batch->answers[first])     /* under the lock: more may be coming in */
             first++;
@@ -239,7 +241,7 @@ void nl_ask_many_end(nl_ask_many *batch)
 {
     if (!batch)
         return;
-    if (nl_link_enter(batch->link) == NL_OK) {
+    if (nl_link_enter(batch->link)) {
         while (!nl_list_empty(&batch->out))
             give_up_locked(NL_ITEM(batch->out.next, nl_conn, item));
         nl_link_leave(batch->link);
@@ -258,15 +260,18 @@ nl_err nl_link_notify(nl_link *link, uint16_t code, const void *payload, size_t 
         *maybe_sent = false;
     if (link->raw)
         return NL_EINVAL;
-    if ((e = nl_tx_check(link, UINT32_MAX, code, payload, len)) != NL_OK || (e = nl_link_enter(link)) != NL_OK)
+    if ((e = nl_tx_check(link, UINT32_MAX, code, payload, len)) != NL_OK)
         return e;
+    if (!nl_link_enter(link))
+        return NL_EFORKED;
     if ((e = nl_tx_room_locked(link, NULL, NL_HEAD_MAX + len, deadline_ns)) == NL_OK)
         e = nl_tx_notify_locked(link, nl_id_next_locked(link), code, payload, len, deadline_ns, maybe_sent);
     nl_link_leave(link);
     return e;
 }
 
-static nl_err notify_many_locked(nl_link *link, const nl_out *packets, size_t n, int64_t deadline_ns, size_t *done)
+static nl_err notify_many_locked(nl_link *link, const nl_out *packets, size_t n, int64_t deadline_ns,
+                                 size_t *done) NL_LOCKED
 {
     size_t unwritten = 0;
 
@@ -297,8 +302,8 @@ nl_err nl_link_notify_many(nl_link *link, const nl_out *packets, size_t n, int64
     for (size_t i = *done; i < n; i++)
         if ((e = nl_tx_check(link, UINT32_MAX, packets[i].code, packets[i].payload, packets[i].len)) != NL_OK)
             return e;
-    if ((e = nl_link_enter(link)) != NL_OK)
-        return e;
+    if (!nl_link_enter(link))
+        return NL_EFORKED;
     e = notify_many_locked(link, packets, n, deadline_ns, done);
     nl_tx_kick_locked(link);
     nl_link_leave(link);

@@ -9,7 +9,7 @@
 
 /* ---- memory ----------------------------------------------------------------------------------------------------- */
 
-static nl_conn *conn_alloc_locked(nl_link *link)
+static nl_conn *conn_alloc_locked(nl_link *link) NL_LOCKED
 {
     nl_conn *conn = link->free_conns;
 
@@ -29,7 +29,7 @@ static nl_conn *conn_alloc_locked(nl_link *link)
 }
 
 /* The link's memory reference of a Conn goes back last; under the lock somebody else's keeps it. */
-static void conn_free_locked(nl_conn *conn)
+static void conn_free_locked(nl_conn *conn) NL_LOCKED
 {
     nl_link *link = conn->link;
 
@@ -113,10 +113,10 @@ nl_err nl_conn_open_locked(nl_link *link, nl_conn **out)
 
 nl_err nl_conn_new(nl_link *link, nl_conn **out)
 {
-    nl_err e = nl_link_enter(link);
+    nl_err e;
 
-    if (e != NL_OK)
-        return e;
+    if (!nl_link_enter(link))
+        return NL_EFORKED;
     e = nl_conn_open_locked(link, out);
     nl_link_leave(link);
     return e;
@@ -124,13 +124,13 @@ nl_err nl_conn_new(nl_link *link, nl_conn **out)
 
 /* ---- the inbox -------------------------------------------------------------------------------------------------- */
 
-static void uncharge_locked(nl_conn *conn, const nl_pkt *p)
+static void uncharge_locked(nl_conn *conn, const nl_pkt *p) NL_LOCKED
 {
     conn->in_bytes -= p->charge;
     conn->link->rx.bytes -= p->charge;
 }
 
-static nl_pkt *inbox_pop_locked(nl_conn *conn)
+static nl_pkt *inbox_pop_locked(nl_conn *conn) NL_LOCKED
 {
     nl_pkt *p = conn->in_first;
 
@@ -213,7 +213,7 @@ void nl_conn_end_locked(nl_conn *conn, nl_conn_state state)
 
 /* Nobody receives any more. The peer's requests that wait unread are answered as those that come later will be: whether it is
  * told must not depend on which side of close its request arrived. May drop mu. */
-static void end_recv_locked(nl_conn *conn)
+static void end_recv_locked(nl_conn *conn) NL_LOCKED
 {
     if (conn->state != NL_CONN_OPEN)
         return;
@@ -240,7 +240,7 @@ void nl_conn_rele(nl_conn *conn)
 
 void nl_conn_close(nl_conn *conn)
 {
-    if (nl_link_enter(conn->link) != NL_OK)
+    if (!nl_link_enter(conn->link))
         return;
     if (conn->link->state < NL_LINK_CLOSING) {          /* else the link's end stays what its ops report */
         end_recv_locked(conn);
@@ -251,7 +251,7 @@ void nl_conn_close(nl_conn *conn)
 
 void nl_conn_close_recv(nl_conn *conn)
 {
-    if (nl_link_enter(conn->link) != NL_OK)
+    if (!nl_link_enter(conn->link))
         return;
     end_recv_locked(conn);
     nl_link_leave(conn->link);
@@ -265,7 +265,7 @@ bool nl_conn_is_closed(nl_conn *conn)
 {
     bool closed;
 
-    if (nl_link_enter(conn->link) != NL_OK)
+    if (!nl_link_enter(conn->link))
         return true;
     closed = conn->state >= NL_CONN_OVERFLOWN || conn->link->state != NL_LINK_OPEN;
     nl_link_leave(conn->link);
@@ -282,14 +282,16 @@ nl_err nl_conn_send(nl_conn *conn, uint16_t code, const void *payload, size_t le
 
     if (maybe_sent)
         *maybe_sent = false;
-    if ((e = nl_tx_check(link, conn->id, code, payload, len)) != NL_OK || (e = nl_link_enter(link)) != NL_OK)
+    if ((e = nl_tx_check(link, conn->id, code, payload, len)) != NL_OK)
         return e;
+    if (!nl_link_enter(link))
+        return NL_EFORKED;
     e = nl_tx_send_locked(link, conn, conn->id, code, payload, len, deadline_ns, maybe_sent);
     nl_link_leave(link);
     return e;
 }
 
-static nl_err recv_error_locked(const nl_conn *conn)
+static nl_err recv_error_locked(const nl_conn *conn) NL_LOCKED
 {
     if (conn->state != NL_CONN_OPEN)
         return conn->state == NL_CONN_OVERFLOWN ? NL_ETOOBIG : NL_ECONNCLOSED;
@@ -299,11 +301,11 @@ static nl_err recv_error_locked(const nl_conn *conn)
 nl_err nl_conn_recv(nl_conn *conn, int64_t deadline_ns, nl_packet **out)
 {
     nl_link *link = conn->link;
-    nl_err e = nl_link_enter(link);
+    nl_err e = NL_OK;
     nl_pkt *p = NULL;
 
-    if (e != NL_OK)
-        return e;
+    if (!nl_link_enter(link))
+        return NL_EFORKED;
     while (!(p = inbox_pop_locked(conn)) && (e = recv_error_locked(conn)) == NL_OK) {
         nl_waiter w;
         nl_waiter_init(&w);
@@ -322,7 +324,7 @@ nl_err nl_conn_recv(nl_conn *conn, int64_t deadline_ns, nl_packet **out)
 
 /* ---- accept ----------------------------------------------------------------------------------------------------- */
 
-static nl_err accept_error_locked(const nl_link *link)
+static nl_err accept_error_locked(const nl_link *link) NL_LOCKED
 {
     if (link->raw)
         return NL_EINVAL;
@@ -333,7 +335,7 @@ static nl_err accept_error_locked(const nl_link *link)
 }
 
 /* Takes the oldest Conn of the backlog; its reference is the caller's. */
-static nl_conn *backlog_pop_locked(nl_link *link)
+static nl_conn *backlog_pop_locked(nl_link *link) NL_LOCKED
 {
     nl_conn *conn;
 
@@ -345,7 +347,7 @@ static nl_conn *backlog_pop_locked(nl_link *link)
     return conn;
 }
 
-static nl_err accept_locked(nl_link *link, int64_t deadline_ns, nl_conn **out)
+static nl_err accept_locked(nl_link *link, int64_t deadline_ns, nl_conn **out) NL_LOCKED
 {
     unsigned wakes = link->accept_wakes;
     nl_err e = NL_OK;
@@ -366,10 +368,10 @@ static nl_err accept_locked(nl_link *link, int64_t deadline_ns, nl_conn **out)
 
 nl_err nl_link_accept(nl_link *link, int64_t deadline_ns, nl_conn **out)
 {
-    nl_err e = nl_link_enter(link);
+    nl_err e;
 
-    if (e != NL_OK)
-        return e;
+    if (!nl_link_enter(link))
+        return NL_EFORKED;
     e = accept_locked(link, deadline_ns, out);
     nl_link_leave(link);
     return e;
@@ -377,11 +379,11 @@ nl_err nl_link_accept(nl_link *link, int64_t deadline_ns, nl_conn **out)
 
 nl_err nl_link_recv1(nl_link *link, int64_t deadline_ns, nl_conn **conn, nl_packet **packet)
 {
-    nl_err e = nl_link_enter(link);
+    nl_err e = NL_OK;
     nl_pkt *p = NULL;
 
-    if (e != NL_OK)
-        return e;
+    if (!nl_link_enter(link))
+        return NL_EFORKED;
     while (!p && (e = accept_locked(link, deadline_ns, conn)) == NL_OK)
         if (!(p = inbox_pop_locked(*conn)))
             nl_conn_unref_locked(*conn);        /* it overflowed while it waited, and lost its opener: as if never there */
@@ -395,7 +397,7 @@ void nl_link_close_accept(nl_link *link)
 {
     nl_conn *conn;
 
-    if (nl_link_enter(link) != NL_OK)
+    if (!nl_link_enter(link))
         return;
     link->accept_closed = true;
     while ((conn = backlog_pop_locked(link))) {
@@ -414,7 +416,7 @@ void nl_link_close_accept(nl_link *link)
 
 void nl_link_wake_accept(nl_link *link)
 {
-    if (nl_link_enter(link) != NL_OK)
+    if (!nl_link_enter(link))
         return;
     link->accept_wakes++;
     nl_waiters_wake_locked(link, &link->acceptors);
@@ -432,14 +434,16 @@ nl_err nl_link_send_packet(nl_link *link, uint32_t conn_id, uint16_t code, const
         *maybe_sent = false;
     if (!link->raw)
         return NL_EINVAL;
-    if ((e = nl_tx_check(link, conn_id, code, payload, len)) != NL_OK || (e = nl_link_enter(link)) != NL_OK)
+    if ((e = nl_tx_check(link, conn_id, code, payload, len)) != NL_OK)
         return e;
+    if (!nl_link_enter(link))
+        return NL_EFORKED;
     e = nl_tx_send_locked(link, NULL, conn_id, code, payload, len, deadline_ns, maybe_sent);
     nl_link_leave(link);
     return e;
 }
 
-static nl_pkt *raw_pop_locked(nl_link *link)
+static nl_pkt *raw_pop_locked(nl_link *link) NL_LOCKED
 {
     nl_pkt *p = link->raw_first;
 
@@ -460,8 +464,8 @@ nl_err nl_link_recv_packet(nl_link *link, int64_t deadline_ns, nl_packet **out)
 
     if (!link->raw)
         return NL_EINVAL;
-    if ((e = nl_link_enter(link)) != NL_OK)
-        return e;
+    if (!nl_link_enter(link))
+        return NL_EFORKED;
     while (!(p = raw_pop_locked(link)) && (e = nl_link_error_locked(link)) == NL_OK) {
         nl_waiter w;
         nl_waiter_init(&w);

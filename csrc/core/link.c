@@ -52,7 +52,7 @@ void nl_link_config_default(nl_link_config *c)
 void nl_link_hold(nl_link *link)         { atomic_fetch_add_explicit(&link->users, 1, memory_order_relaxed); }
 void nl_link_hold_memory(nl_link *link)  { atomic_fetch_add_explicit(&link->refs, 1, memory_order_relaxed); }
 
-void nl_link_rele_memory(nl_link *link)
+void nl_link_rele_memory(nl_link *link) NL_UNSHARED
 {
     if (atomic_fetch_sub_explicit(&link->refs, 1, memory_order_acq_rel) != 1)
         return;
@@ -79,13 +79,13 @@ void nl_link_rele(nl_link *link)
     }
 }
 
-nl_err nl_link_enter(nl_link *link)
+bool nl_link_enter(nl_link *link)
 {
     if (is_forked(link))
-        return NL_EFORKED;
+        return false;
     nl_link_lock(link);
     link->inside++;
-    return NL_OK;
+    return true;
 }
 
 void nl_link_leave(nl_link *link)
@@ -117,7 +117,7 @@ void nl_fault_set(nl_fault *f, nl_err code, int sys_errno, const char *format, .
     va_end(ap);
 }
 
-static void wake_all_locked(nl_link *link)
+static void wake_all_locked(nl_link *link) NL_LOCKED
 {
     for (nl_list *i = link->rx.waiters.next; i != &link->rx.waiters; i = i->next)
         nl_waiter_wake_locked(link, NL_ITEM(i, nl_waiter, all));
@@ -125,7 +125,7 @@ static void wake_all_locked(nl_link *link)
 }
 
 /* The queue can be dropped unless somebody is writing from it: then that one drops it (tx_give_locked). */
-static void drop_queue_locked(nl_link *link)
+static void drop_queue_locked(nl_link *link) NL_LOCKED
 {
     if (link->tx.holder == NL_TX_ARMED)
         link->tx.holder = NL_TX_NONE;
@@ -208,7 +208,7 @@ static bool have_two_cpus(void)
     return sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 1;
 }
 
-static void link_init(nl_link *link, const nl_link_config *config)
+static void link_init(nl_link *link, const nl_link_config *config) NL_UNSHARED
 {
     static atomic_uint_fast64_t serials = 1;
 
@@ -264,8 +264,10 @@ static int prepare_socket(int fd)
     return 0;
 }
 
-static bool keep_early(nl_link *link, const uint8_t *early, size_t n)
+/* What came with the end of the opening: bytes, and of TLS perhaps records that the session holds. */
+static bool keep_early(nl_link *link, bool tls, const uint8_t *early, size_t n) NL_UNSHARED
 {
+    link->rx.held = tls;
     if (!n)
         return true;
     if (!(link->rx.block = nl_block_new(n > NL_BLOCK_BYTES ? n : NL_BLOCK_BYTES)))
@@ -288,7 +290,7 @@ nl_err nl_link_new_open(int fd, const nl_link_config *config, nl_tls *tls, const
     link_init(link, config);
     link->local = address_of(fd, getsockname, &link->local_len);
     link->peer = address_of(fd, getpeername, &link->peer_len);
-    if (!link->local || !link->peer || !(link->pool = nl_pool_new()) || !keep_early(link, early, early_len))
+    if (!link->local || !link->peer || !(link->pool = nl_pool_new()) || !keep_early(link, tls, early, early_len))
         goto no_memory;
     if ((e = nl_poller_add(&link->pollee)) != NL_OK) {
         nl_fault_set(why, e, errno, "the background thread cannot be started: %s", strerror(errno));
@@ -302,7 +304,6 @@ nl_err nl_link_new_open(int fd, const nl_link_config *config, nl_tls *tls, const
     }
     link->fd = link->pollee.fd = fd;
     link->tls = tls;
-    link->rx.held = tls != NULL;        /* what came with the end of the handshake */
     nl_link_lock(link);
     nl_tx_kick_locked(link);            /* the last records of a TLS handshake, perhaps */
     nl_rx_idle_locked(link);
@@ -393,7 +394,7 @@ void nl_link_stats(nl_link *link, nl_stats *out)
 
 /* ---- the end ---------------------------------------------------------------------------------------------------- */
 
-static void drop_raw_locked(nl_link *link)
+static void drop_raw_locked(nl_link *link) NL_LOCKED
 {
     for (nl_pkt *p; (p = link->raw_first);) {
         link->raw_first = p->next;
@@ -403,7 +404,7 @@ static void drop_raw_locked(nl_link *link)
     link->raw_last = &link->raw_first;
 }
 
-static void shut_locked(nl_link *link)
+static void shut_locked(nl_link *link) NL_LOCKED
 {
     size_t at = 0;
 
@@ -428,14 +429,14 @@ static void shut_locked(nl_link *link)
     }
 }
 
-static bool is_quiet(const nl_link *link)
+static bool is_quiet_locked(const nl_link *link) NL_LOCKED
 {
     return link->inside == 0 && link->rx.holder == NL_RX_NONE &&
            (link->tx.holder == NL_TX_NONE || link->tx.holder == NL_TX_ARMED);
 }
 
 /* Step 5. Quiet, and mu held. */
-static void finish_locked(nl_link *link)
+static void finish_locked(nl_link *link) NL_LOCKED
 {
     link->tx.holder = NL_TX_NONE;
     nl_tx_drop_locked(link);
@@ -449,7 +450,7 @@ static void finish_locked(nl_link *link)
 
 void nl_link_quiet_locked(nl_link *link)
 {
-    if (link->state != NL_LINK_CLOSING || !is_quiet(link))
+    if (link->state != NL_LINK_CLOSING || !is_quiet_locked(link))
         return;
     if (link->closer)
         nl_waiters_wake_locked(link, &link->close_waiters);
@@ -466,7 +467,7 @@ void nl_link_shut(nl_link *link)
     nl_link_unlock(link);
 }
 
-static void abort_locked(nl_link *link)
+static void abort_locked(nl_link *link) NL_LOCKED
 {
     shut_locked(link);
     if (link->state == NL_LINK_CLOSED)
@@ -488,7 +489,7 @@ void nl_link_abort(nl_link *link)
 }
 
 /* Sleeps until somebody changes what close waits for. 0, EINTR, ETIMEDOUT. */
-static int close_wait_locked(nl_link *link, int64_t deadline_ns)
+static int close_wait_locked(nl_link *link, int64_t deadline_ns) NL_LOCKED
 {
     nl_waiter w;
     int r;
@@ -597,12 +598,12 @@ static void linger(nl_link *link, int64_t deadline_ns)
 }
 
 /* Steps 2 to 5, by the one closer. */
-static nl_err close_locked(nl_link *link, int64_t deadline_ns)
+static nl_err close_locked(nl_link *link, int64_t deadline_ns) NL_LOCKED
 {
     nl_err e = NL_OK;
     int r = 0;
 
-    while (!is_quiet(link) && r == 0)
+    while (!is_quiet_locked(link) && r == 0)
         r = close_wait_locked(link, deadline_ns);
     if (r == EINTR)
         return NL_EINTR;

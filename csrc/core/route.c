@@ -16,7 +16,7 @@
  */
 #include "link.h"
 
-static bool is_ours_locked(const nl_link *link, const nl_pkt *p)
+static bool is_ours_locked(const nl_link *link, const nl_pkt *p) NL_LOCKED
 {
     nl_conn *conn;
 
@@ -34,7 +34,7 @@ static bool is_request(const nl_link *link, const nl_pkt *p)
 }
 
 /* Nobody will have it: a request is told so, once; the rest is counted. */
-static void turn_away_locked(nl_link *link, nl_pkt *p, const char *text)
+static void turn_away_locked(nl_link *link, nl_pkt *p, const char *text) NL_LOCKED
 {
     if (is_request(link, p) && link->accept != NL_ACCEPT_IGNORE)
         nl_tx_reply_locked(link, p->pub.conn_id, text);
@@ -43,13 +43,13 @@ static void turn_away_locked(nl_link *link, nl_pkt *p, const char *text)
     nl_packet_free(&p->pub);
 }
 
-static void refuse_locked(nl_link *link, nl_pkt *p)
+static void refuse_locked(nl_link *link, nl_pkt *p) NL_LOCKED
 {
     link->stats.refused_conns += is_request(link, p) && link->accept != NL_ACCEPT_IGNORE;
     turn_away_locked(link, p, "connection refused");
 }
 
-static void open_for_peer_locked(nl_link *link, nl_pkt *p)
+static void open_for_peer_locked(nl_link *link, nl_pkt *p) NL_LOCKED
 {
     nl_conn *conn = NULL;
 
@@ -67,14 +67,14 @@ static void open_for_peer_locked(nl_link *link, nl_pkt *p)
         nl_waiter_wake_locked(link, NL_ITEM(link->acceptors.next, nl_waiter, on));
 }
 
-static void late_locked(nl_link *link, nl_pkt *p, uint64_t key)
+static void late_locked(nl_link *link, nl_pkt *p, uint64_t key) NL_LOCKED
 {
     link->stats.late_answers++;
     nl_table_drop(&link->table, key);
     nl_packet_free(&p->pub);
 }
 
-static void raw_locked(nl_link *link, nl_pkt *p)
+static void raw_locked(nl_link *link, nl_pkt *p) NL_LOCKED
 {
     *link->raw_last = p;
     link->raw_last = &p->next;

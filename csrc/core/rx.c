@@ -42,7 +42,7 @@
 
 /* ---- waking ----------------------------------------------------------------------------------------------------- */
 
-void nl_waiter_init(nl_waiter *w)
+void nl_waiter_init(nl_waiter *w) NL_UNSHARED
 {
     nl_list_init(&w->all);
     nl_list_init(&w->on);
@@ -53,7 +53,7 @@ void nl_waiter_init(nl_waiter *w)
 }
 
 /* A waiter takes the lock before its stack frame ends: so w is there. */
-static void waiter_post_locked(nl_link *link, nl_waiter *w)
+static void waiter_post_locked(nl_link *link, nl_waiter *w) NL_LOCKED
 {
     atomic_store_explicit(&w->word, 1, memory_order_release);
     if (w->wake_fd >= 0) {
@@ -64,7 +64,7 @@ static void waiter_post_locked(nl_link *link, nl_waiter *w)
     }
 }
 
-void nl_waiters_unlock(nl_link *link)
+void nl_waiters_unlock(nl_link *link) NL_RELEASE(nl_link_mu) NL_UNCHECKED
 {
     atomic_uint *words[BATCH];
     size_t n = 0;
@@ -115,7 +115,14 @@ void nl_waiters_wake_locked(nl_link *link, nl_list *on)
 
 /* ---- the token -------------------------------------------------------------------------------------------------- */
 
-static void rx_take_locked(nl_link *link, nl_rx_holder holder)
+#define NL_READER           NL_REQUIRES(nl_rx_token)
+#define NL_LOCKED_READER    NL_REQUIRES(nl_link_mu, nl_rx_token)
+
+/* To the analysis (guarded.h), for which a token that is handed from thread to thread is beyond sight: from here on it is ours.
+ * Either w->leader says so, or nobody holds it and nobody can take it, for mu is held. */
+static void rx_is_ours_locked(void) NL_REQUIRES(nl_link_mu) NL_ASSUME(nl_rx_token) { }
+
+static void rx_take_locked(nl_link *link, nl_rx_holder holder) NL_LOCKED NL_ASSUME(nl_rx_token)
 {
     link->rx.holder = holder;
     link->rx.turns++;
@@ -123,17 +130,17 @@ static void rx_take_locked(nl_link *link, nl_rx_holder holder)
 }
 
 /* Is there something to do that the socket will not tell of? */
-static bool rx_has_left(const nl_rx *rx)
+static bool rx_has_left(const nl_rx *rx) NL_READER
 {
     return rx->more || rx->held;
 }
 
-static bool rx_may_read(const nl_link *link)
+static bool rx_may_read(const nl_link *link) NL_LOCKED
 {
     return link->state == NL_LINK_OPEN && !link->rx.paused;
 }
 
-static void rx_watch_locked(nl_link *link)
+static void rx_watch_locked(nl_link *link) NL_LOCKED
 {
     link->rx.watched = true;
     link->stats.rx_arms++;
@@ -141,7 +148,7 @@ static void rx_watch_locked(nl_link *link)
 }
 
 /* To the youngest waiter that still needs it: its cache is the warmest. False: nobody does. */
-static bool rx_hand_over_locked(nl_link *link)
+static bool rx_hand_over_locked(nl_link *link) NL_LOCKED
 {
     for (nl_list *i = link->rx.waiters.prev; i != &link->rx.waiters; i = i->prev) {
         nl_waiter *w = NL_ITEM(i, nl_waiter, all);
@@ -156,14 +163,19 @@ static bool rx_hand_over_locked(nl_link *link)
     return false;
 }
 
-/* Gives the token up: the one way out for whoever holds it. */
-static void rx_give_locked(nl_link *link)
+static void rx_drop_locked(nl_link *link) NL_LOCKED NL_RELEASE(nl_rx_token) NL_UNCHECKED
 {
-    bool poller = link->rx.holder == NL_RX_POLLER;
-
     link->rx.holder = NL_RX_NONE;
+}
+
+/* Gives the token up: the one way out for whoever holds it. */
+static void rx_give_locked(nl_link *link) NL_LOCKED NL_RELEASE(nl_rx_token)
+{
+    bool poller = link->rx.holder == NL_RX_POLLER, has_left = rx_has_left(&link->rx);
+
+    rx_drop_locked(link);
     if (rx_may_read(link) && !rx_hand_over_locked(link)) {
-        if (poller && !rx_has_left(&link->rx))
+        if (poller && !has_left)
             rx_watch_locked(link);      /* the poller is awake: it watches on at once */
         else
             nl_rx_idle_locked(link);
@@ -175,7 +187,10 @@ static void rx_give_locked(nl_link *link)
  * that, and arming for each would cost a system call and a wake-up of the poller for nothing. */
 void nl_rx_idle_locked(nl_link *link)
 {
-    if (!rx_may_read(link) || link->rx.holder != NL_RX_NONE || (link->rx.watched && !rx_has_left(&link->rx)))
+    if (!rx_may_read(link) || link->rx.holder != NL_RX_NONE)
+        return;
+    rx_is_ours_locked();
+    if (link->rx.watched && !rx_has_left(&link->rx))
         return;
     if (!link->rx.sweeping) {
         link->rx.sweeping = true;
@@ -189,8 +204,10 @@ void nl_rx_unpause_locked(nl_link *link)
     if (!link->rx.paused || link->rx.bytes > link->limits.link_rx_bytes / 2)
         return;
     link->rx.paused = false;
-    if (link->rx.holder == NL_RX_NONE)
+    if (link->rx.holder == NL_RX_NONE) {
+        rx_is_ours_locked();
         rx_give_locked(link);
+    }
 }
 
 /* ---- reading ---------------------------------------------------------------------------------------------------- */
@@ -198,7 +215,7 @@ void nl_rx_unpause_locked(nl_link *link)
 /* Reads from the stream below, plain or TLS, like recv. A broken TLS session is EPROTO, with its story in `why`. A session
  * that holds nothing is not asked before the socket has brought something. A read that may block does so once: a peer that
  * sends a record in crumbs must not keep the leader from its deadline. */
-static ssize_t io_read(nl_link *link, void *p, size_t n, int flags, nl_fault *why)
+static ssize_t io_read(nl_link *link, void *p, size_t n, int flags, nl_fault *why) NL_READER
 {
     uint8_t cipher[16384 + 512];
 
@@ -229,7 +246,7 @@ static ssize_t io_read(nl_link *link, void *p, size_t n, int flags, nl_fault *wh
 
 /* Makes room behind `end` for what the packet at `at` still needs, moving it to a new block when slices pin this one.
  * Grows by what was received, not by what is declared: a block is at most four times the bytes in hand. */
-static bool rx_room(nl_link *link)
+static bool rx_room(nl_link *link) NL_READER
 {
     nl_rx *rx = &link->rx;
     size_t have = rx->end - rx->at, want = NL_BLOCK_BYTES, cap;
@@ -275,7 +292,7 @@ move:
 }
 
 /* One read into the block. >0 bytes came; 0 end of stream; <0 an errno, negated (-EAGAIN: nothing there). */
-static ssize_t rx_read(nl_link *link, int flags, nl_fault *why)
+static ssize_t rx_read(nl_link *link, int flags, nl_fault *why) NL_READER
 {
     nl_rx *rx = &link->rx;
     size_t room;
@@ -299,7 +316,7 @@ static ssize_t rx_read(nl_link *link, int flags, nl_fault *why)
 
 /* Tries for a few microseconds. Worth it when answers come faster than a thread falls asleep and wakes; a miss makes the
  * next tries rarer, up to one in SPIN_BACKOFF_MAX + 1, so a slow peer costs next to nothing. */
-static ssize_t rx_spin(nl_link *link, int64_t deadline_ns, nl_fault *why)
+static ssize_t rx_spin(nl_link *link, int64_t deadline_ns, nl_fault *why) NL_READER
 {
     nl_rx *rx = &link->rx;
     int64_t end;
@@ -359,7 +376,7 @@ static ssize_t rx_poll(nl_link *link, nl_waiter *w, int64_t deadline_ns)
 }
 
 /* Waits for bytes as the leader. mu not held. */
-static ssize_t rx_fill(nl_link *link, nl_waiter *w, int64_t deadline_ns, bool *slept, nl_fault *why)
+static ssize_t rx_fill(nl_link *link, nl_waiter *w, int64_t deadline_ns, bool *slept, nl_fault *why) NL_READER
 {
     ssize_t n;
 
@@ -381,7 +398,7 @@ static ssize_t rx_fill(nl_link *link, nl_waiter *w, int64_t deadline_ns, bool *s
 /* ---- decoding and routing --------------------------------------------------------------------------------------- */
 
 /* Cuts packets out of the block, without the lock. Sets rx.more when it stopped for the batch's sake. */
-static nl_err rx_decode(nl_link *link, nl_pkt **first, nl_fault *why)
+static nl_err rx_decode(nl_link *link, nl_pkt **first, nl_fault *why) NL_READER
 {
     nl_rx *rx = &link->rx;
     nl_pkt **last = first;
@@ -422,14 +439,14 @@ typedef struct rx_batch {
     nl_fault why;
 } rx_batch;
 
-static void rx_cut(nl_link *link, rx_batch *batch)
+static void rx_cut(nl_link *link, rx_batch *batch) NL_READER
 {
     batch->err = rx_decode(link, &batch->first, &batch->why);
 }
 
 /* Routes a batch, then decodes and routes the rest of the block, or until the link is over its budget. mu held on entry and
  * exit, dropped to decode. */
-static void rx_route_locked(nl_link *link, rx_batch *batch)
+static void rx_route_locked(nl_link *link, rx_batch *batch) NL_LOCKED_READER
 {
     nl_rx *rx = &link->rx;
 
@@ -456,7 +473,7 @@ static void rx_route_locked(nl_link *link, rx_batch *batch)
         nl_tx_kick_locked(link);
 }
 
-static void rx_ended_locked(nl_link *link, ssize_t n, nl_fault *why)
+static void rx_ended_locked(nl_link *link, ssize_t n, nl_fault *why) NL_LOCKED_READER
 {
     nl_rx *rx = &link->rx;
 
@@ -481,7 +498,7 @@ static void rx_ended_locked(nl_link *link, ssize_t n, nl_fault *why)
 
 /* One turn of a token holder: what is left over first, else one read; then decode and route. mu held on entry and exit.
  * Returns 0, or the negated errno of a read that brought nothing: -EAGAIN, -EINTR. */
-static ssize_t rx_turn_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns, bool *slept)
+static ssize_t rx_turn_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns, bool *slept) NL_LOCKED_READER
 {
     nl_rx *rx = &link->rx;
     rx_batch batch = { .err = NL_OK };
@@ -545,10 +562,12 @@ nl_err nl_rx_wait_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
         }
         if (w->leader && !rx_may_read(link)) {      /* over the budget: sleep like the others until it is unpaused */
             w->leader = false;
+            rx_is_ours_locked();
             rx_give_locked(link);
             continue;
         }
         if (w->leader) {
+            rx_is_ours_locked();
             ssize_t n = rx_turn_locked(link, w, deadline_ns, &slept);
             atomic_store_explicit(&w->word, 0, memory_order_relaxed);
             if (n == -EINTR || (n == 0 && leads_for_long(&turns, &told_ns)))
@@ -568,6 +587,7 @@ nl_err nl_rx_wait_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
     link->stats.waiters--;
     if (w->leader) {
         w->leader = false;
+        rx_is_ours_locked();
         rx_give_locked(link);
     }
     return w->ready && e != NL_EINTR ? NL_OK : e;
@@ -578,7 +598,7 @@ nl_err nl_rx_wait_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
 /* How many reads the poller makes for one link before it looks after others. */
 #define POLLER_READS 16
 
-static void rx_poller_turn_locked(nl_link *link)
+static void rx_poller_turn_locked(nl_link *link) NL_LOCKED
 {
     bool slept = true;
     ssize_t n = 0;
@@ -602,7 +622,7 @@ void nl_rx_event(nl_link *link)
 }
 
 /* An idle link keeps no block, no packets and no Conns for reuse, and no tombs that are due. */
-static void rx_shrink_locked(nl_link *link)
+static void rx_shrink_locked(nl_link *link) NL_LOCKED_READER
 {
     nl_rx *rx = &link->rx;
 
@@ -627,10 +647,11 @@ bool nl_rx_sweep(nl_link *link)
     again = rx_may_read(link) && rx->turns != rx->swept_turns;
     rx->swept_turns = rx->turns;
     rx->sweeping = again;
-    if (!again && rx_may_read(link) && rx->holder == NL_RX_NONE && (!rx->watched || rx_has_left(rx))) {
+    if (!again && rx_may_read(link) && rx->holder == NL_RX_NONE) {
+        rx_is_ours_locked();
         if (rx_has_left(rx)) {
             rx_poller_turn_locked(link);
-        } else {
+        } else if (!rx->watched) {
             rx_shrink_locked(link);
             rx_watch_locked(link);
         }
@@ -639,7 +660,7 @@ bool nl_rx_sweep(nl_link *link)
     return again;
 }
 
-void nl_rx_fini(nl_link *link)
+void nl_rx_fini(nl_link *link) NL_UNSHARED
 {
     nl_block_rele(link->rx.block);
     link->rx.block = NULL;

@@ -144,7 +144,7 @@ static size_t io_write(nl_link *link, struct iovec *iov, size_t n, int *e, nl_fa
 
 /* ---- the queue -------------------------------------------------------------------------------------------------- */
 
-static bool queue_append(nl_tx *tx, const void *p, size_t n)
+static bool queue_append(nl_tx *tx, const void *p, size_t n) NL_LOCKED
 {
     nl_block *b = tx->first ? NL_ITEM(tx->last, nl_block, next) : NULL;
 
@@ -159,7 +159,7 @@ static bool queue_append(nl_tx *tx, const void *p, size_t n)
     return true;
 }
 
-static void queue_push_front(nl_tx *tx, nl_block *b)
+static void queue_push_front(nl_tx *tx, nl_block *b) NL_LOCKED
 {
     b->next = tx->first;
     if (!tx->first)
@@ -169,7 +169,7 @@ static void queue_push_front(nl_tx *tx, nl_block *b)
 
 /* n bytes have left: from the budget they go, and the replies among them. Where in the queue these stand is not kept, but
  * the queue keeps its order: what was in it at a mark has left when as many bytes have. */
-static void uncharge(nl_tx *tx, size_t n)
+static void uncharge(nl_tx *tx, size_t n) NL_LOCKED
 {
     tx->bytes -= n;
     if (n < tx->ctl_mark) {
@@ -181,7 +181,7 @@ static void uncharge(nl_tx *tx, size_t n)
     }
 }
 
-static void charge_reply(nl_tx *tx, size_t n)
+static void charge_reply(nl_tx *tx, size_t n) NL_LOCKED
 {
     tx->ctl_bytes += n;
     if (tx->ctl_mark)
@@ -190,13 +190,13 @@ static void charge_reply(nl_tx *tx, size_t n)
         tx->ctl_mark = tx->bytes;
 }
 
-static void forget_replies(nl_tx *tx)
+static void forget_replies(nl_tx *tx) NL_LOCKED
 {
     tx->ctl_bytes = tx->ctl_mark = tx->ctl_behind = 0;
 }
 
 /* Takes n sent bytes off the queue. */
-static void queue_consume(nl_tx *tx, size_t n)
+static void queue_consume(nl_tx *tx, size_t n) NL_LOCKED
 {
     nl_block *b;
 
@@ -227,7 +227,7 @@ void nl_tx_drop_locked(nl_link *link)
 
 /* ---- the token -------------------------------------------------------------------------------------------------- */
 
-static void tx_failed_locked(nl_link *link, int e, const nl_fault *why)
+static void tx_failed_locked(nl_link *link, int e, const nl_fault *why) NL_LOCKED
 {
     if (link->state == NL_LINK_CLOSING)
         link->aborted = true;               /* nothing more can be delivered */
@@ -245,13 +245,13 @@ static void tx_failed_locked(nl_link *link, int e, const nl_fault *why)
         nl_rx_idle_locked(link);
 }
 
-static bool tx_pending(const nl_link *link)
+static bool tx_pending(const nl_link *link) NL_LOCKED
 {
     return link->tx.first || (link->tls && nl_tls_has_output(link->tls));
 }
 
 /* Gives the token up with nothing left to write, or leaves the rest to the poller. */
-static void tx_give_locked(nl_link *link)
+static void tx_give_locked(nl_link *link) NL_LOCKED
 {
     nl_tx *tx = &link->tx;
 
@@ -277,14 +277,14 @@ void nl_tx_last_words_locked(nl_link *link)
     tls_flush(link);                        /* that, or the alert of a session that was lost */
 }
 
-static void tx_wake_for_room_locked(nl_link *link)
+static void tx_wake_for_room_locked(nl_link *link) NL_LOCKED
 {
     if (!nl_list_empty(&link->tx.waiters) && link->tx.bytes <= link->limits.link_tx_bytes / 2)
         nl_waiters_wake_locked(link, &link->tx.waiters);
 }
 
 /* Writes from the queue, as the holder. `e` is what the last write said. mu held on entry and exit. */
-static void tx_run_locked(nl_link *link, int e)
+static void tx_run_locked(nl_link *link, int e) NL_LOCKED
 {
     nl_tx *tx = &link->tx;
     size_t spent = 0;
@@ -344,7 +344,7 @@ nl_err nl_tx_check(const nl_link *link, uint32_t id, uint16_t code, const void *
     return link->raw ? NL_OK : nl_wire_check(link->wire, payload, len);
 }
 
-static nl_err send_error_locked(const nl_link *link, const nl_conn *conn)
+static nl_err send_error_locked(const nl_link *link, const nl_conn *conn) NL_LOCKED
 {
     if (conn && (conn->state == NL_CONN_CLOSED || conn->state == NL_CONN_OVERFLOWN))
         return conn->state == NL_CONN_CLOSED ? NL_ECONNCLOSED : NL_ETOOBIG;
@@ -380,7 +380,7 @@ nl_err nl_tx_room_locked(nl_link *link, nl_conn *conn, size_t total, int64_t dea
     return e;
 }
 
-static void count_sent_locked(nl_link *link, uint32_t id, uint16_t code, size_t len)
+static void count_sent_locked(nl_link *link, uint32_t id, uint16_t code, size_t len) NL_LOCKED
 {
     link->stats.packets_sent++;
     nl_trace(link, NL_TRACE_SEND, id, code, len);
@@ -427,7 +427,7 @@ static bool is_late(int64_t deadline_ns)
 
 /* May the sender of a rest that the socket refuses stay with it? Not when it was told to leave; a rest within the budget is
  * stayed with only while the socket keeps taking. */
-static bool may_stay_locked(nl_link *link, nl_conn *conn, size_t rest, bool progress, int64_t deadline_ns)
+static bool may_stay_locked(nl_link *link, nl_conn *conn, size_t rest, bool progress, int64_t deadline_ns) NL_LOCKED
 {
     return rest >= STAY_BYTES && (progress || rest > link->limits.link_tx_bytes) &&
            send_error_locked(link, conn) == NL_OK && !is_late(deadline_ns);
@@ -435,7 +435,7 @@ static bool may_stay_locked(nl_link *link, nl_conn *conn, size_t rest, bool prog
 
 /* Writes header and payload from the caller's memory, as the holder, and leaves in iov what the socket did not take. mu
  * held on entry and exit. Returns what the last write said. */
-static int write_direct_locked(nl_link *link, nl_conn *conn, struct iovec iov[2], int64_t deadline_ns, nl_fault *why)
+static int write_direct_locked(nl_link *link, nl_conn *conn, struct iovec iov[2], int64_t deadline_ns, nl_fault *why) NL_LOCKED
 {
     size_t rest = iov[0].iov_len + iov[1].iov_len, done;
     struct pollfd p = { .fd = link->fd, .events = POLLOUT };
@@ -468,7 +468,7 @@ static int write_direct_locked(nl_link *link, nl_conn *conn, struct iovec iov[2]
 }
 
 /* Puts what was not written at the head of the queue: others may have queued behind it meanwhile. */
-static bool keep_rest_locked(nl_link *link, const struct iovec iov[2])
+static bool keep_rest_locked(nl_link *link, const struct iovec iov[2]) NL_LOCKED
 {
     size_t rest = iov[0].iov_len + iov[1].iov_len;
     nl_block *b;
@@ -486,7 +486,7 @@ static bool keep_rest_locked(nl_link *link, const struct iovec iov[2])
 }
 
 /* The token is free: take it, write, see that the rest and what others queued goes on. */
-static nl_err send_now_locked(nl_link *link, nl_conn *conn, struct iovec iov[2], int64_t deadline_ns)
+static nl_err send_now_locked(nl_link *link, nl_conn *conn, struct iovec iov[2], int64_t deadline_ns) NL_LOCKED
 {
     nl_fault why = { 0 };
     nl_err err = NL_OK;
@@ -590,22 +590,22 @@ void nl_tx_reply_locked(nl_link *link, uint32_t id, const char *text)
 int nl_tx_flush(nl_link *link)
 {
     nl_tx *tx = &link->tx;
+    int e = 0;
 
-    while (tx_pending(link)) {
+    nl_link_lock(link);
+    while (e == 0 && tx_pending(link)) {
         struct iovec iov = { NULL, 0 };
         nl_fault why = { 0 };
         size_t done;
-        int e;
 
         if (tx->first)
             iov = (struct iovec){ tx->first->data + tx->first->off, tx->first->len - tx->first->off };
+        nl_link_unlock(link);
         done = io_write(link, &iov, 1, &e, &why);
         nl_link_lock(link);
         link->stats.bytes_sent += done;
         queue_consume(tx, done);
-        nl_link_unlock(link);
-        if (e)
-            return e;
     }
-    return 0;
+    nl_link_unlock(link);
+    return e;
 }
