@@ -126,12 +126,34 @@ def test_not_a_neo_node(answer, theirs):
         speaking.result()
 
 
-def test_end_of_file_in_the_handshake():
+@pytest.mark.parametrize("wire,connections", [("auto", 1), ("N", 1), ("M", 2)])
+def test_end_of_file_in_the_handshake(wire, connections):
+    """Who speaks M first dials once more: the peer may have wanted the other form of its opening."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        closing = Background(lambda: server.accept()[0].close())
-        with pytest.raises(neolink.HandshakeError):
-            neolink.dial(server.getsockname(), wire="M", timeout=20)
+        closing = Background(lambda: [server.accept()[0].close() for _ in range(connections)])
+        with pytest.raises(neolink.HandshakeError, match="without a word"):
+            neolink.dial(server.getsockname(), wire=wire, timeout=20)
         closing.result()
+
+
+def test_m_of_python_2_nodes():
+    """They pack "NEO" as bytes, and close on the other form, mostly without a word."""
+    theirs = b"\x92\xc4\x03NEO\x05"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        def serve():
+            first, _ = server.accept()
+            with first:
+                assert first.recv(6, socket.MSG_WAITALL) == b"\x92\xa3NEO\x05"
+            second, _ = server.accept()
+            with second:
+                second.sendall(theirs)
+                assert second.recv(7, socket.MSG_WAITALL) == theirs
+                second.recv(1)                  # until the link is closed
+
+        serving = Background(serve)
+        with neolink.dial(server.getsockname(), wire="M", timeout=20) as link:
+            assert (link.wire, link.version) == ("M", 5)
+        serving.result()
 
 
 def test_silence_runs_out():

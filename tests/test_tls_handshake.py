@@ -225,9 +225,10 @@ def test_s54_dialed_node_breaks_off(version):
     """After the handshake of TLS, and before the one of NEO."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         dialing = Background(refused, server.getsockname(), tls=house().good.tls())
-        sock, _ = server.accept()
-        with sock:
-            TlsPeer(sock, "server", version).shake().say_close_notify()
+        for _ in range(2):                      # once more, in case it wanted the other form of M's opening
+            sock, _ = server.accept()
+            with sock:
+                TlsPeer(sock, "server", version).shake().say_close_notify()
         assert "closed without a word" in dialing.result()
 
 

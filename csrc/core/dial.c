@@ -13,7 +13,8 @@
  *
  * A dial on auto may connect more than once. The second time it offers N, when the peer kept silent to M or closed (see
  * hs.c). If the peer then says M, it was no node of NEO/go, only slow: there is nothing left to guess, and the third
- * and last time speaks M.
+ * time speaks M. A dial that speaks M first connects once more, to listen first, when the peer may have wanted the other
+ * form of its opening. No order is tried twice, so it ends.
  */
 #include "link.h"
 #include "opening.h"
@@ -38,6 +39,7 @@ struct nl_dialer {
     int            fd;                  /* CONNECTING; then the opening's */
     int64_t        retry_at;            /* CONNECT: not before */
     nl_wire        offer;               /* as configured, then as the redial wants it */
+    bool           hear_first;          /* so does this */
     nl_opening     opening;             /* SHAKING */
     nl_err         err;                 /* OVER: the result, and its story */
     nl_fault       why;
@@ -105,10 +107,13 @@ static void connected(nl_dialer *d)
     }
     int fd = d->fd;
     d->fd = -1;
-    if (nl_opening_init(&d->opening, fd, NL_CLIENT, d->offer, &d->config.link) != NL_OK)
+    if (nl_opening_init(&d->opening, fd, NL_CLIENT, d->offer, &d->config.link) != NL_OK) {
         fail_memory(d);
-    else
-        d->stage = SHAKING;
+        return;
+    }
+    if (d->hear_first)
+        nl_opening_hear_first(&d->opening);
+    d->stage = SHAKING;
 }
 
 /* True: go on. False: sleep first. */
@@ -162,11 +167,9 @@ static bool step_connecting(nl_dialer *d)
 /* The wire to dial again with, AUTO if there is none. */
 static nl_wire redial_wire(const nl_dialer *d, nl_opening_state state)
 {
-    if (d->config.link.wire != NL_WIRE_AUTO)
-        return NL_WIRE_AUTO;
     if (state == NL_OPENING_REDIAL)
         return d->opening.hs.redial_wire;
-    if (state == NL_OPENING_FAILED && d->offer == NL_WIRE_N && d->opening.hs.peer_wire == NL_WIRE_M)
+    if (d->config.link.wire == NL_WIRE_AUTO && state == NL_OPENING_FAILED && d->offer == NL_WIRE_N && d->opening.hs.peer_wire == NL_WIRE_M)
         return NL_WIRE_M;
     return NL_WIRE_AUTO;
 }
@@ -179,6 +182,7 @@ static bool step_shaking(nl_dialer *d, nl_link **link)
     nl_wire again = redial_wire(d, state);
     if (again != NL_WIRE_AUTO) {
         d->offer = again;
+        d->hear_first = state == NL_OPENING_REDIAL && again == NL_WIRE_M;
         d->stage = CONNECT;
     } else if (state == NL_OPENING_DONE) {
         over(d, nl_opening_link(&d->opening, &d->config.link, link, &d->why));

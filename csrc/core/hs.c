@@ -17,7 +17,15 @@
  *                                           `-- N word, close, silence            --> REDIAL
  *      listener, auto  ATTENTIVE -- first bytes --> answer in their dialect       --> DONE | FAILED
  *      wire given      (our opening) SPOKEN -- peer's opening                     --> DONE | FAILED
+ *      M given, dialer (our opening) SPOKEN -- peer's in the other form, close    --> REDIAL, to hear first
+ *                      QUIET -- peer's opening --> answer in its form             --> DONE | FAILED
+ *                        `-- silence --> SPOKEN
  *      wire 2016       has no opening                                             --> DONE at once
+ *
+ * M has two forms: Python 2 nodes pack "NEO" as bytes, and hang up on who does not. A dialer that was told M says the
+ * usual form at once, because most nodes take it and some wait for it. A peer that answers in the other form is lost
+ * then, and so may be one that closes without a word (it compared before it spoke): the driver dials once more and
+ * listens first.
  *
  * A mismatch never hides our side: our opening is in the output before the verdict, so that both ends can say in their
  * logs what met what. Garbage is not told what a NEO node says, only that it met one: see turn_away().
@@ -240,11 +248,11 @@ static void fail(nl_hs *hs, const sight *s, size_t n)
     hs->state = NL_HS_FAILED;
 }
 
-static void redial(nl_hs *hs, const sight *s, size_t n)
+static void redial(nl_hs *hs, const sight *s, size_t n, nl_wire wire)
 {
     describe_ours(hs);
     describe_theirs(hs, s, n);
-    hs->redial_wire = NL_WIRE_N;
+    hs->redial_wire = wire;
     hs->state = NL_HS_REDIAL;
 }
 
@@ -255,20 +263,30 @@ static void agree(nl_hs *hs, nl_wire wire, int version)
     hs->state = NL_HS_DONE;
 }
 
+/* A dialer that said M in the usual form, and has not been told yet to hear first: see above. */
+static bool may_have_said_the_other_form(const nl_hs *hs)
+{
+    return hs->role == NL_CLIENT && hs->stage == SPOKEN && hs->asked == NL_WIRE_M && !hs->heard_first;
+}
+
 /* The peer is a NEO node, and we know of which generation. */
 static void meet(nl_hs *hs, const sight *s, size_t n)
 {
     hs->peer_wire = s->wire;
+    if (s->len == BIN_ARRAY_LEN && s->version == our_version(hs, NL_WIRE_M) && may_have_said_the_other_form(hs)) {
+        redial(hs, s, n, NL_WIRE_M);
+        return;
+    }
     if (s->wire == NL_WIRE_2016 && hs->asked == NL_WIRE_AUTO) {
         agree(hs, NL_WIRE_2016, -1);
         return;
     }
     if (hs->stage == OFFERED && s->wire == NL_WIRE_N) {
-        redial(hs, s, n);
+        redial(hs, s, n, NL_WIRE_N);
         return;
     }
     if (hs->stage == QUIET || hs->stage == ATTENTIVE)
-        put_opening(hs, s->wire, s->len == BIN_ARRAY_LEN);
+        put_opening(hs, hs->asked == NL_WIRE_AUTO ? s->wire : hs->asked, s->len == BIN_ARRAY_LEN);
     if ((hs->asked != NL_WIRE_AUTO && hs->asked != s->wire) || s->version != our_version(hs, s->wire))
         fail(hs, s, n);
     else
@@ -300,6 +318,14 @@ void nl_hs_init(nl_hs *hs, nl_role role, nl_wire wire, int version, bool tls)
     }
 }
 
+void nl_hs_hear_first(nl_hs *hs)
+{
+    hs->out_len = 0;
+    hs->heard_first = true;
+    hs->stage = QUIET;
+    hs->patience_ns = QUIET_NS;
+}
+
 size_t nl_hs_feed(nl_hs *hs, const uint8_t *all, size_t n)
 {
     if (hs->state != NL_HS_GOING || n == 0)
@@ -325,7 +351,9 @@ void nl_hs_eof(nl_hs *hs)
     if (hs->state != NL_HS_GOING)
         return;
     if (hs->stage == OFFERED && hs->got_len == 0)
-        redial(hs, &nothing_more, hs->got_len);
+        redial(hs, &nothing_more, hs->got_len, NL_WIRE_N);
+    else if (hs->got_len == 0 && may_have_said_the_other_form(hs))
+        redial(hs, &nothing_more, hs->got_len, NL_WIRE_M);
     else
         fail(hs, &nothing_more, hs->got_len);
 }
@@ -335,12 +363,12 @@ void nl_hs_silence(nl_hs *hs)
     if (hs->state != NL_HS_GOING || hs->patience_ns == NL_FOREVER)
         return;
     if (hs->stage == QUIET) {
-        hs->stage = OFFERED;
-        hs->patience_ns = OFFER_NS;
+        hs->stage = hs->heard_first ? SPOKEN : OFFERED;
+        hs->patience_ns = hs->heard_first ? NL_FOREVER : OFFER_NS;
         put_opening(hs, NL_WIRE_M, false);
     } else {
         sight nothing = { .kind = GARBAGE };
-        redial(hs, &nothing, 0);
+        redial(hs, &nothing, 0, NL_WIRE_N);
     }
 }
 

@@ -18,7 +18,8 @@
 typedef enum nl_hs_state {
     NL_HS_GOING,            /* feed me, or wait */
     NL_HS_DONE,             /* wire and version are agreed */
-    NL_HS_REDIAL,           /* dialer on auto only: this socket is lost; dial once more, offering redial_wire */
+    NL_HS_REDIAL,           /* dialer on auto or M: this socket is lost; dial once more, offering redial_wire, and
+                             * if that is M, nl_hs_hear_first */
     NL_HS_FAILED            /* report says why; what the output holds must still be sent */
 } nl_hs_state;
 
@@ -30,6 +31,7 @@ typedef struct nl_hs {
     int      version;       /* as configured (-1: default of the wire), as agreed when DONE (-1 on 2016) */
     bool     tls;           /* the stream below is TLS: bytes are never taken for a ClientHello */
     uint8_t  stage;         /* private: what was said and what is awaited */
+    bool     heard_first;   /* private: nl_hs_hear_first was called */
     uint8_t  got[16];       /* private: the peer's first bytes */
     size_t   got_len;
     uint8_t  out[128];      /* to be sent */
@@ -41,6 +43,8 @@ typedef struct nl_hs {
 } nl_hs;
 
 void nl_hs_init(nl_hs *hs, nl_role role, nl_wire wire, int version, bool tls);
+/* A dialer on M, right after nl_hs_init: not to speak before the peer, whose form of the opening decides ours. */
+void nl_hs_hear_first(nl_hs *hs);
 /* How many of the n bytes were used; the rest belongs to the link (2016: a link gets all of them, so 0 is used and the
  * caller must have kept what it fed before: nl_hs_feed is always given all bytes since the start). */
 size_t nl_hs_feed(nl_hs *hs, const uint8_t *all, size_t n);

@@ -337,6 +337,13 @@ nl_err nl_opening_init(nl_opening *o, int fd, nl_role role, nl_wire wire, const 
     return NL_OK;
 }
 
+void nl_opening_hear_first(nl_opening *o)
+{
+    nl_hs_hear_first(&o->hs);
+    if (o->stage == ST_TALK)
+        set_patience(o);
+}
+
 void nl_opening_fini(nl_opening *o)
 {
     nl_tls_free(o->tls);

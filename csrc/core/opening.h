@@ -42,6 +42,7 @@ typedef struct nl_opening {
 
 /* Takes `fd` in any case. wire: as in nl_hs_init; config gives version and tls. NL_ENOMEM. */
 nl_err nl_opening_init(nl_opening *o, int fd, nl_role role, nl_wire wire, const nl_link_config *config);
+void   nl_opening_hear_first(nl_opening *o);            /* right after init: see nl_hs_hear_first */
 void   nl_opening_fini(nl_opening *o);
 
 nl_opening_state nl_opening_step(nl_opening *o);

@@ -254,7 +254,7 @@ typedef struct nl_dial_config {
 } nl_dial_config;
 void   nl_dial_config_default(nl_dial_config *config);
 
-/* One address. nl_dialer_new() never blocks; nl_dialer_wait() connects, shakes hands, redials where "auto" has to.
+/* One address. nl_dialer_new() never blocks; nl_dialer_wait() connects, shakes hands, redials where "auto" or M has to.
  * NL_ESYS: not reached (fault has the errno); NL_EHANDSHAKE: reached, report tells; NL_ETIMEOUT; NL_ECANCELLED;
  * NL_EINTR: call again, it goes on where it was. */
 nl_err nl_dialer_new(const struct sockaddr *address, socklen_t len, const nl_dial_config *config, nl_dialer **out);

@@ -37,6 +37,7 @@
 
 #define SOON_NS INT64_C(20000000000)
 #define M_OPENING "92a34e454f05"
+#define M_BIN_OPENING "92c4034e454f05"
 #define N_WORD    "00000006"
 
 static int64_t soon(void)       { return nl_now_ns() + SOON_NS; }
@@ -245,6 +246,38 @@ static void test_dial_neo_nodes(void **state)
     peer_heard(&p, 0, "");
 }
 
+/* Python 2 nodes of M have an opening of their own, and hang up on the other one, with or without a word. */
+static void test_dial_m_of_python_2(void **state)
+{
+    peer p;
+    dialed d;
+    (void)state;
+    peer_start(&p, "< 6; > " M_BIN_OPENING, "> " M_BIN_OPENING "; < 7; $", NULL);
+    d = dial_peer(&p, NL_WIRE_M);
+    became(&d, NL_WIRE_M, 5);
+    peer_stop(&p);
+    peer_heard(&p, 0, M_OPENING);
+    peer_heard(&p, 1, M_BIN_OPENING);
+
+    peer_start(&p, "< 1; x", "> " M_BIN_OPENING "; < 7; $", NULL);
+    d = dial_peer(&p, NL_WIRE_M);
+    became(&d, NL_WIRE_M, 5);
+    peer_stop(&p);
+    peer_heard(&p, 1, M_BIN_OPENING);
+
+    peer_start(&p, "> " M_BIN_OPENING "; < 7; $", NULL, NULL);
+    d = dial_peer(&p, NL_WIRE_AUTO);
+    became(&d, NL_WIRE_M, 5);
+    peer_stop(&p);
+
+    peer_start(&p, "$", "< 4; > " M_BIN_OPENING, "< 6; > " M_BIN_OPENING);  /* and slow: the fourth hears first */
+    p.scripts[3] = "> " M_BIN_OPENING "; < 7; $";
+    d = dial_peer(&p, NL_WIRE_AUTO);
+    became(&d, NL_WIRE_M, 5);
+    peer_stop(&p);
+    peer_heard(&p, 3, M_BIN_OPENING);
+}
+
 /* A node of M that was too slow twice: the third connection says what it wants to hear. */
 static void test_dial_slow_node(void **state)
 {
@@ -285,9 +318,14 @@ static void test_dial_mismatches(void **state)
     assert_non_null(strstr(d.why.text, "closed without a word"));
     peer_stop(&p);
 
-    peer_start(&p, "< 6; x", NULL, NULL);
+    peer_start(&p, "< 6; x", "x", NULL);                        /* twice: it might have wanted the other form of M */
     d = dial_peer(&p, NL_WIRE_M);
     failed(&d, "NEO M protocol 5", "nothing");
+    peer_stop(&p);
+
+    peer_start(&p, "< 4; x", NULL, NULL);
+    d = dial_peer(&p, NL_WIRE_N);
+    failed(&d, "NEO N protocol 6", "nothing");
     peer_stop(&p);
 }
 
@@ -860,6 +898,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dial_neo_nodes),
+        cmocka_unit_test(test_dial_m_of_python_2),
         cmocka_unit_test(test_dial_slow_node),
         cmocka_unit_test(test_dial_mismatches),
         cmocka_unit_test(test_dial_nobody),

@@ -328,16 +328,78 @@ static void test_redial(void **state)
     assert_int_equal(hs.peer_wire, NL_WIRE_M);
 }
 
+static void hear_first(nl_hs *hs)
+{
+    nl_hs_init(hs, NL_CLIENT, NL_WIRE_M, -1, false);
+    nl_hs_hear_first(hs);
+    assert_true(hs->patience_ns == INT64_C(100000000));
+    says(hs, "");
+}
+
+/* M has two forms, and a node takes only its own. Who spoke first in the wrong one dials again, and listens first. */
+static void test_dialer_on_m_and_the_other_form(void **state)
+{
+    const uint8_t *bin = (const uint8_t *)"\x92\xc4\x03NEO\x05";
+    nl_hs hs;
+    (void)state;
+    nl_hs_init(&hs, NL_CLIENT, NL_WIRE_M, -1, false);
+    says(&hs, "92a34e454f05");
+    assert_int_equal(trickle(&hs, bin, 7), 7);
+    assert_int_equal(hs.state, NL_HS_REDIAL);
+    assert_int_equal(hs.redial_wire, NL_WIRE_M);
+
+    nl_hs_init(&hs, NL_CLIENT, NL_WIRE_M, -1, false);
+    nl_hs_eof(&hs);
+    assert_int_equal(hs.state, NL_HS_REDIAL);
+    assert_int_equal(hs.redial_wire, NL_WIRE_M);
+
+    hear_first(&hs);
+    assert_int_equal(trickle(&hs, bin, 7), 7);
+    assert_int_equal(hs.state, NL_HS_DONE);
+    says(&hs, "92c4034e454f05");
+
+    hear_first(&hs);
+    assert_int_equal(nl_hs_feed(&hs, (const uint8_t *)"\x92\xa3NEO\x05", 6), 6);
+    assert_int_equal(hs.state, NL_HS_DONE);
+    says(&hs, "92a34e454f05");
+}
+
+/* The second time is the last one, whatever comes. */
+static void test_dialer_that_heard_first(void **state)
+{
+    nl_hs hs;
+    (void)state;
+    hear_first(&hs);
+    nl_hs_eof(&hs);
+    failed(&hs, "NEO M protocol 5", "nothing");
+
+    hear_first(&hs);
+    nl_hs_silence(&hs);
+    says(&hs, "92a34e454f05");
+    assert_true(hs.patience_ns == NL_FOREVER);
+    nl_hs_eof(&hs);
+    failed(&hs, "NEO M protocol 5", "nothing");
+
+    hear_first(&hs);
+    nl_hs_feed(&hs, (const uint8_t *)"\0\0\0\6", 4);
+    failed(&hs, "NEO M protocol 5", "NEO N protocol 6");
+    says(&hs, "92a34e454f05");
+
+    nl_hs_init(&hs, NL_CLIENT, NL_WIRE_M, -1, false);           /* another version is no question of form */
+    nl_hs_feed(&hs, (const uint8_t *)"\x92\xc4\x03NEO\x04", 7);
+    failed(&hs, "NEO M protocol 5", "NEO M protocol 4");
+}
+
 static void test_verdict_is_final(void **state)
 {
     nl_hs hs;
     (void)state;
-    nl_hs_init(&hs, NL_CLIENT, NL_WIRE_M, -1, false);
+    nl_hs_init(&hs, NL_CLIENT, NL_WIRE_N, -1, false);
     nl_hs_eof(&hs);
     nl_hs_feed(&hs, (const uint8_t *)"\x92\xa3NEO\x05", 6);
     nl_hs_silence(&hs);
     nl_hs_give_up(&hs);
-    failed(&hs, "NEO M protocol 5", "nothing");
+    failed(&hs, "NEO N protocol 6", "nothing");
 }
 
 static void test_output_in_pieces(void **state)
@@ -382,6 +444,8 @@ int main(void)
         cmocka_unit_test(test_dialer_after_silence),
         cmocka_unit_test(test_dialer_and_half_an_opening),
         cmocka_unit_test(test_redial),
+        cmocka_unit_test(test_dialer_on_m_and_the_other_form),
+        cmocka_unit_test(test_dialer_that_heard_first),
         cmocka_unit_test(test_verdict_is_final),
         cmocka_unit_test(test_output_in_pieces),
         cmocka_unit_test(test_auto_meets_auto),

@@ -18,6 +18,7 @@ pytest.register_assert_rewrite(f"{__package__}.neopy_cases")
 
 _HINTS = {
     "M": "no NEO/py of wire M: set NEOLINK_NEOPY to a checkout and NEOLINK_NEOPY_PYTHON to an interpreter for it",
+    "M2": "no NEO/py of wire M on Python 2: set NEOLINK_NEOPY to a checkout and NEOLINK_NEOPY_PYTHON2 to a Python 2.7",
     "N": "no NEO/py of wire N: set NEOLINK_NEO112_PYTHON to a Python 2.7 with neoppod 1.12",
 }
 
@@ -101,7 +102,7 @@ def cluster_houses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Houses]
 def cluster(request: pytest.FixtureRequest, cluster_houses: Houses) -> Iterator[Cluster]:
     """The running cluster of the test class's `wire` and `with_tls`. All its nodes must be well after the test."""
     tls = request.getfixturevalue("tls_files") if request.cls.with_tls else None
-    house = cluster_houses(request.cls.wire, tls)
+    house = cluster_houses(getattr(request.cls, "peers", request.cls.wire), tls)
     yield house.cluster()
     house.check()
 

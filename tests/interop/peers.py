@@ -9,6 +9,7 @@ Which peers there are is up to the machine. A peer is used when it is installed,
 =========================  ==========================================================================================
 NEOLINK_NEOPY              path of a NEO/py checkout (wire M)
 NEOLINK_NEOPY_PYTHON       the interpreter to run it with; alone: an interpreter that can import NEO/py
+NEOLINK_NEOPY_PYTHON2      a Python 2.7 that can run the checkout: its nodes open wire M in a form of their own
 NEOLINK_NEO112_PYTHON      a Python 2.7 that can import neoppod 1.12 (wire N)
 NEOLINK_NEOGO              a folder with prebuilt Go test programs, see GoProgram
 =========================  ==========================================================================================
@@ -184,6 +185,10 @@ def _interpreter_on_path() -> str | None:
 def _candidates(wire: str) -> Iterator[NeoPy]:
     checkout = os.environ.get("NEOLINK_NEOPY")
     python = os.environ.get("NEOLINK_NEOPY_PYTHON")
+    if wire == "M2":
+        if python := os.environ.get("NEOLINK_NEOPY_PYTHON2"):
+            yield NeoPy(python, checkout)
+        return
     if wire == "M" and (checkout or python):
         yield NeoPy(python or sys.executable, checkout)
     if wire == "N" and (python := os.environ.get("NEOLINK_NEO112_PYTHON")):
@@ -194,8 +199,8 @@ def _candidates(wire: str) -> Iterator[NeoPy]:
 
 
 def find_neopy(wire: str) -> NeoPy | None:
-    """The first NEO/py on this machine that speaks `wire`."""
-    return next((found for c in _candidates(wire) if (found := c.probed()) and found.wire == wire), None)
+    """The first NEO/py on this machine that speaks `wire`; "M2" is M by nodes on Python 2."""
+    return next((found for c in _candidates(wire) if (found := c.probed()) and found.wire == wire[0]), None)
 
 
 class TlsFiles(NamedTuple):

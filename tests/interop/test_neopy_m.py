@@ -31,5 +31,9 @@ class TestNeoPyM(BytesM, NeoPyCases):
     pass
 
 
+class TestNeoPyMOnPython2(BytesM, NeoPyCases):
+    peers = "M2"
+
+
 class TestNeoPyMTls(BytesM, NeoPyTlsCases):
     pass
