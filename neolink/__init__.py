@@ -12,15 +12,18 @@
 
 A NodeLink is a socket to another node, on which many Conns are multiplexed. Every blocking call takes `timeout` in
 seconds: None waits for ever, 0 polls. Every method is safe from any thread.
+
+Short programs spend most of their time importing. So importing the package loads what a raw link needs, and no heavy
+module of the standard library: those are imported in the functions that need them, names for type checkers only are
+imported under TYPE_CHECKING (which is set to False here, for typing.TYPE_CHECKING would cost all of typing), and the
+public names in _LATER are loaded when they are first asked for.
 """
 import atexit
 
 from neolink import _core, _typed
 from neolink._core import TLS, Conn, Listener, Packet, Request
 from neolink._dial import dial, listen, pair
-from neolink._kinds import Address, Limits, LinkStats, Role, WireName
 from neolink._link import NodeLink
-from neolink._trace import Trace, TraceEvent
 from neolink.errors import (
     ConnClosed,
     ConnClosedByPeer,
@@ -44,6 +47,11 @@ from neolink.errors import (
     UnexpectedMessage,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from neolink._kinds import Address, Limits, LinkStats, Role, WireName
+    from neolink._trace import Trace, TraceEvent
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -53,6 +61,24 @@ __all__ = [
     "Request", "Role", "Timeout", "TooBig", "TooManyConns", "Trace", "TraceEvent", "UnexpectedMessage",
     "WireName", "__version__", "dial", "listen", "pair",
 ]
+
+_LATER = {"Address": "_kinds", "Limits": "_kinds", "LinkStats": "_kinds", "Role": "_kinds", "WireName": "_kinds",
+          "Trace": "_trace", "TraceEvent": "_trace"}
+"""The modules of the names that are loaded late."""
+
+if not TYPE_CHECKING:               # else any misspelled name would pass the type checker
+    def __getattr__(name):
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        value = globals()[name] = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 NodeLink.__module__ = __name__      # where users find it, as the compiled types say of themselves
 _core._install(NodeLink, _typed)

@@ -7,11 +7,14 @@ four of IPv6.
 """
 from __future__ import annotations
 
-import socket
-from typing import Any, TypeAlias
+from neolink import _core
 
-Endpoint: TypeAlias = tuple[int, Any]
-"""(family, socket address), the second as the socket module has it."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
+    Endpoint: TypeAlias = tuple[int, Any]
+    """(family, socket address), the second as the socket module has it."""
 
 _FORMS = '"host:port", "[::1]:port", "unix:/path" or a socket address tuple'
 
@@ -63,29 +66,33 @@ def resolve(address: str | tuple[Any, ...], *, passive: bool = False) -> list[En
 
     OSError (socket.gaierror) when the name is not known.
     """
-    target = parse(address) if isinstance(address, str) else address
-    if isinstance(target, str):
-        return [(socket.AF_UNIX, target)]
+    target: Any = parse(address) if isinstance(address, str) else address
+    if (endpoint := _core.endpoint(target)) is not None:
+        return [endpoint]
     host, port = target[0], target[1]
     if passive and host in ("", "*"):
-        host = None
-    elif not host:
+        return _look_up(None, port, passive)
+    if not host:
         raise ValueError(f"address {address!r} has no host to dial")
-    if len(target) == 4:
-        return [(socket.AF_INET6, target)]
+    return _look_up(host, port, passive)
+
+
+def _look_up(host: str | None, port: int, passive: bool) -> list[Endpoint]:
+    """Ask the resolver."""
+    import socket
+
     flags = socket.AI_PASSIVE if passive else 0
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
-    endpoints = [(int(family), sockaddr) for family, _, _, _, sockaddr in found]
-    return list(dict.fromkeys(endpoints))
+    return list(dict.fromkeys((int(family), sockaddr) for family, _, _, _, sockaddr in found))
 
 
 def text(endpoint: Endpoint) -> str:
     """The endpoint as people write it."""
-    family, address = endpoint
-    if family == socket.AF_UNIX:
+    address = endpoint[1]
+    if not isinstance(address, tuple):
         return f"unix:{address}"
     host, port = address[0], address[1]
-    return f"[{host}]:{port}" if family == socket.AF_INET6 else f"{host}:{port}"
+    return f"[{host}]:{port}" if len(address) == 4 else f"{host}:{port}"
 
 
 def _check_tuple(address: tuple[Any, ...]) -> None:

@@ -6,15 +6,15 @@ deadline. Each gets an equal share of the time that is left, so the first one's 
 """
 from __future__ import annotations
 
-import socket
-from typing import Literal
-
 from neolink import _address, _core, errors
-from neolink._kinds import DEFAULT_LIMITS, AcceptMode, Address, Limits, Role, Routing, WireName
 from neolink._link import NodeLink
 from neolink._typed import Deadline
 
-KeepAlive = tuple[float, float, int] | None
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from neolink._kinds import AcceptMode, Address, KeepAlive, Limits, Routing, WireName
 
 DIAL_SECONDS = 30.0
 """A dial that takes longer is not going to succeed, and a script should say so."""
@@ -25,7 +25,7 @@ BACKLOG = 128
 
 def dial(address: Address, *, timeout: float | None = DIAL_SECONDS, tls: _core.TLS | None = None,
          wire: WireName | Literal["auto"] = "auto", version: int | None = None, routing: Routing | None = None,
-         accept: AcceptMode = "queue", keepalive: KeepAlive = (60, 10, 3), limits: Limits = DEFAULT_LIMITS) -> NodeLink:
+         accept: AcceptMode = "queue", keepalive: KeepAlive = (60, 10, 3), limits: Limits | None = None) -> NodeLink:
     """Connect to a node and shake hands.
 
     `address` is "host:port", "[::1]:port", "unix:/path" or a socket address tuple; of several ("a:1 b:1" or
@@ -55,7 +55,7 @@ def dial(address: Address, *, timeout: float | None = DIAL_SECONDS, tls: _core.T
 def listen(address: Address, *, backlog: int = BACKLOG, tls: _core.TLS | None = None,
            wire: WireName | Literal["auto"] = "auto", version: int | None = None, routing: Routing | None = None,
            accept: AcceptMode = "queue", keepalive: KeepAlive = (60, 10, 3),
-           handshake_timeout: float | None = HANDSHAKE_SECONDS, limits: Limits = DEFAULT_LIMITS) -> _core.Listener:
+           handshake_timeout: float | None = HANDSHAKE_SECONDS, limits: Limits | None = None) -> _core.Listener:
     """Listen for nodes. `address` as for dial(), but one; no host, or "*", is every interface, port 0 any free port.
 
     An address that is in use is an OSError that names it.
@@ -77,13 +77,15 @@ def listen(address: Address, *, backlog: int = BACKLOG, tls: _core.TLS | None = 
     raise failure
 
 
-def pair(*, wire: WireName = "M", routing: Routing | None = None, limits: Limits = DEFAULT_LIMITS,
+def pair(*, wire: WireName = "M", routing: Routing | None = None, limits: Limits | None = None,
          accept: AcceptMode = "queue", raw: bool = False) -> tuple[NodeLink, NodeLink]:
     """Two connected ends in this process, (client, server): for tests, and to see how it works."""
+    import socket
+
     ends = socket.socketpair()
     links: list[NodeLink] = []
     try:
-        for end, role in zip(ends, (Role.CLIENT, Role.SERVER), strict=True):
+        for end, role in zip(ends, ("client", "server"), strict=True):
             links.append(NodeLink(end, role, wire=wire, routing=routing, limits=limits, accept=accept, raw=raw))
     except BaseException:
         for link in links:

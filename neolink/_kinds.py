@@ -11,6 +11,7 @@ WireName: TypeAlias = Literal["2016", "N", "M"]
 Routing: TypeAlias = Literal["stream", "neo"]
 AcceptMode: TypeAlias = Literal["queue", "refuse", "ignore"]
 Address: TypeAlias = str | tuple[Any, ...]
+KeepAlive: TypeAlias = tuple[float, float, int] | None
 
 
 class Role(enum.Enum):
@@ -44,9 +45,6 @@ class Limits(NamedTuple):
     """A Conn over conn_rx_bytes: its packets wait in the link's budget ("hold"), or it fails with TooBig ("fail")."""
     closed_seconds: float | None = _default[7]
     """How long the id of a closed Conn still answers "connection closed"."""
-
-
-DEFAULT_LIMITS = Limits()
 
 
 class LinkStats(NamedTuple):

@@ -2,16 +2,16 @@
 """NodeLink as users see it: the compiled link, and what needs no C."""
 from __future__ import annotations
 
-import importlib
-import socket
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from neolink import _core, _typed
 
-from neolink import _core, _serve, _typed
-from neolink._kinds import DEFAULT_LIMITS, AcceptMode, Limits, LinkStats, Role, Routing, WireName
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from neolink import TLS, Conn, Request
+    import socket
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from neolink import TLS, Conn, Request, _serve
+    from neolink._kinds import AcceptMode, Limits, LinkStats, Role, Routing, WireName
 
 
 class NodeLink(_core.NodeLink):
@@ -28,21 +28,21 @@ class NodeLink(_core.NodeLink):
 
     def __init__(self, sock: socket.socket | int, role: Role | str, *, wire: WireName = "2016",
                  routing: Routing | None = None, accept: AcceptMode = "queue", tls: TLS | None = None,
-                 limits: Limits = DEFAULT_LIMITS, raw: bool = False, timeout: float | None = 30.0,
+                 limits: Limits | None = None, raw: bool = False, timeout: float | None = 30.0,
                  _first_id: int = 0) -> None:
-        if not isinstance(sock, (int, socket.socket)):
-            raise TypeError(f"sock must be a socket or a descriptor, not {type(sock).__name__}")
-        fd = sock if isinstance(sock, int) else sock.fileno()
+        fd = sock if isinstance(sock, int) else _descriptor(sock)
         if fd < 0:
             raise ValueError("sock is closed")
-        super().__init__(fd, Role(role).value, wire=wire, routing=routing, accept=accept, tls=tls, limits=limits,
+        super().__init__(fd, role if isinstance(role, str) else role.value, wire=wire, routing=routing, accept=accept, tls=tls, limits=limits,
                          raw=raw, timeout=timeout, first_id=_first_id)
-        if isinstance(sock, socket.socket):
+        if not isinstance(sock, int):
             sock.detach()
 
     @property
     def role(self) -> Role:  # type: ignore[override]
         """Which end this is."""
+        from neolink._kinds import Role
+
         return Role(super().role)
 
     def handle_new_conn(self, handler: Callable[[Conn], object] | None, *, workers: int | None = None) -> None:
@@ -53,6 +53,8 @@ class NodeLink(_core.NodeLink):
         Conn is closed when the handler returns. What it raises goes to threading.excepthook, except LinkError and
         ConnError of its own link or Conn, which end it silently.
         """
+        from neolink import _serve
+
         limit = check_workers(_serve.WORKERS_MAX if workers is None else workers)
         if handler is not None and not callable(handler):
             raise TypeError(f"handler must be callable or None, not {type(handler).__name__}")
@@ -72,6 +74,8 @@ class NodeLink(_core.NodeLink):
         between two packets, or after close_accept(); other ends raise. With more workers as many requests are handled
         at once.
         """
+        from neolink import _serve
+
         if not callable(handler):
             raise TypeError(f"handler must be callable, not {type(handler).__name__}")
         _serve.serve(self, handler, check_workers(workers))
@@ -91,13 +95,24 @@ class NodeLink(_core.NodeLink):
 
     def stats(self) -> LinkStats:
         """A consistent snapshot of the link's counters."""
+        from neolink._kinds import LinkStats
+
         return LinkStats._make(self._stats())
 
     @property
     def aio(self) -> Any:
         """The asyncio face of this very link, see neolink.aio."""
-        # by name: asyncio is imported by those who use it only
-        return importlib.import_module("neolink.aio").of(self)
+        from importlib import import_module
+
+        return import_module("neolink.aio").of(self)    # by name: asyncio is imported by those who use it only
+
+
+def _descriptor(sock: socket.socket) -> int:
+    import socket
+
+    if not isinstance(sock, socket.socket):
+        raise TypeError(f"sock must be a socket or a descriptor, not {type(sock).__name__}")
+    return sock.fileno()
 
 
 def check_workers(workers: int) -> int:

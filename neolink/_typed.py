@@ -10,13 +10,14 @@ ConnClosedByPeer), and that a request whose declared answer is Error gets it bac
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
 
 from neolink import _core, errors
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from types import ModuleType
+    from typing import Any, NoReturn
 
     from neolink import Conn, NodeLink, Packet, Request
 

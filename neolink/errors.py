@@ -29,9 +29,10 @@ the same to programs, and `__cause__` is the OSError behind it, if there is one.
 """
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False          # so that importing the package does not import typing: neolink/__init__.py
 if TYPE_CHECKING:
+    from typing import Any
+
     from neolink import NodeLink, Packet
 
 

@@ -186,6 +186,26 @@ def test_addresses():
     assert _address.parse("[fe80::1]:80") == ("fe80::1", 80)
     assert _address.parse("unix:relative path") == "relative path"
     assert _address.resolve(("127.0.0.1", 80)) == [(socket.AF_INET, ("127.0.0.1", 80))]
+    assert _address.resolve(("fe80::1", 80, 0, 1)) == [(socket.AF_INET6, ("fe80::1", 80, 0, 1))]
+    assert _address.resolve("unix:/a b") == [(socket.AF_UNIX, "/a b")]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "255.255.255.255", "::1", "0:0::00A1", "::ffff:10.0.0.1"])
+def test_addresses_in_numbers_need_no_resolver_and_come_out_as_from_it(host, monkeypatch):
+    def normal(found):
+        return [(family, sockaddr) for family, *_, sockaddr in found]
+
+    by_resolver = normal(socket.getaddrinfo(host, 80, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("the resolver was asked"))
+    assert _address.resolve((host, 80)) == by_resolver
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.1", "010.0.0.1", "127.0.0.1\0x", "fe80::1%lo", "256.0.0.1"])
+def test_all_other_hosts_are_for_the_resolver(host, monkeypatch):
+    asked = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *_, **__: asked.append(host) or [])
+    _address.resolve((host, 80))
+    assert asked == [host]
 
 
 def test_address_in_use_is_named():

@@ -3,6 +3,7 @@
  *     NodeLink, Conn, Packet, Request, Listener, Dialer, TLS               # one file each: py_link.c, …
  *     def default_limits() -> tuple: ...                                   # in the order of neolink.Limits
  *     have_tls: bool                                                       # built with OpenSSL
+ *     def endpoint(target) -> tuple | None: ...                            # (family, address), without a resolver
  *     def check_timeout(timeout) -> None: ...                              # ValueError, TypeError
  *     def _install(link_class, typed) -> None: ...                         # neolink/__init__.py, once
  *     def _shutdown() -> None: ...                                         # neolink/__init__.py, atexit
@@ -80,28 +81,22 @@ static PyObject *core_check_timeout(PyObject *Py_UNUSED(module), PyObject *timeo
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(endpoint_doc, "endpoint($module, target, /)\n--\n\n"
+                           "(family, address) of a path, or of a (host, port) whose host is an address in numbers, or\n"
+                           "of IPv6's four; None where the host is a name, which needs a resolver.");
+
 static PyMethodDef core_methods[] = {
     {"check_timeout", core_check_timeout, METH_O, check_timeout_doc},
     {"_install", core_install, METH_VARARGS, install_doc},
     {"_shutdown", core_shutdown, METH_NOARGS, shutdown_doc},
+    {"endpoint", nlpy_endpoint, METH_O, endpoint_doc},
     {"default_limits", nlpy_default_limits, METH_NOARGS, default_limits_doc},
     {NULL, NULL, 0, NULL},
 };
 
-static int logger_setup(PyObject *module)
-{
-    PyObject *logging = PyImport_ImportModule("logging");
-
-    if (!logging)
-        return -1;
-    nlpy_state_of(module)->logger = PyObject_CallMethod(logging, "getLogger", "s", "neolink");
-    Py_DECREF(logging);
-    return nlpy_state_of(module)->logger ? 0 : -1;
-}
-
 static int core_exec(PyObject *module)
 {
-    if (nlpy_err_setup(module) < 0 || logger_setup(module) < 0 || nlpy_packet_setup(module) < 0 ||
+    if (nlpy_err_setup(module) < 0 || nlpy_packet_setup(module) < 0 ||
         nlpy_conn_setup(module) < 0 || nlpy_request_setup(module) < 0 || nlpy_link_setup(module) < 0 ||
         nlpy_tls_setup(module) < 0 || nlpy_dialer_setup(module) < 0 || nlpy_listener_setup(module) < 0)
         return -1;
@@ -122,7 +117,6 @@ static int core_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->dialer_type);
     Py_VISIT(state->tls_type);
     Py_VISIT(state->link_class);
-    Py_VISIT(state->logger);
     for (int i = 0; i < EXC_COUNT; i++)
         Py_VISIT(state->exceptions[i]);
     for (int i = 0; i < TYPED_COUNT; i++)
@@ -142,7 +136,6 @@ static int core_clear(PyObject *module)
     Py_CLEAR(state->dialer_type);
     Py_CLEAR(state->tls_type);
     Py_CLEAR(state->link_class);
-    Py_CLEAR(state->logger);
     for (int i = 0; i < EXC_COUNT; i++)
         Py_CLEAR(state->exceptions[i]);
     for (int i = 0; i < TYPED_COUNT; i++)

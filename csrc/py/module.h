@@ -36,7 +36,6 @@ typedef struct nlpy_state {
     PyTypeObject *link_class;               /* what dialing and accepting make: neolink.NodeLink once installed */
     PyObject     *exceptions[EXC_COUNT];
     PyObject     *typed[TYPED_COUNT];       /* NULL until installed */
-    PyObject     *logger;                   /* logging.getLogger("neolink") */
 } nlpy_state;
 
 extern struct PyModuleDef nlpy_module_def;
@@ -161,6 +160,7 @@ PyObject *nlpy_address(const struct sockaddr *address, socklen_t len);          
 PyObject *nlpy_address_text(const struct sockaddr *address, socklen_t len);     /* "127.0.0.1:80", "unix:/path" */
 /* (family, address), as socket.getaddrinfo() returns the two. */
 int nlpy_sockaddr(PyObject *pair, struct sockaddr_storage *out, socklen_t *len);
+PyObject *nlpy_endpoint(PyObject *module, PyObject *target);
 
 /* The options that NodeLink, dial and listen share, as they were given; NULL: not given. */
 typedef struct nlpy_options {

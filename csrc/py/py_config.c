@@ -166,6 +166,42 @@ int nlpy_sockaddr(PyObject *pair, struct sockaddr_storage *out, socklen_t *len)
     return -1;
 }
 
+/* Is it an internet address in numbers? Then it is in *out, without port. */
+static bool is_number(const char *host, struct sockaddr_storage *out)
+{
+    struct sockaddr_in *in = (struct sockaddr_in *)out;
+    struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)out;
+
+    memset(out, 0, sizeof *out);
+    if (inet_pton(AF_INET, host, &in->sin_addr) == 1)
+        out->ss_family = AF_INET;
+    else if (inet_pton(AF_INET6, host, &in6->sin6_addr) == 1)
+        out->ss_family = AF_INET6;
+    return out->ss_family != AF_UNSPEC;
+}
+
+PyObject *nlpy_endpoint(PyObject *Py_UNUSED(module), PyObject *target)
+{
+    struct sockaddr_storage address;
+    const char *host;
+    Py_ssize_t n;
+    int port;
+
+    if (!PyTuple_Check(target))
+        return Py_BuildValue("iO", AF_UNIX, target);
+    if (PyTuple_GET_SIZE(target) == 4)
+        return Py_BuildValue("iO", AF_INET6, target);
+    if (!PyArg_ParseTuple(target, "s#i:endpoint", &host, &n, &port))
+        return NULL;
+    if ((size_t)n != strlen(host) || !is_number(host, &address))
+        Py_RETURN_NONE;
+    if (address.ss_family == AF_INET)
+        ((struct sockaddr_in *)&address)->sin_port = htons((uint16_t)port);
+    else
+        ((struct sockaddr_in6 *)&address)->sin6_port = htons((uint16_t)port);
+    return Py_BuildValue("iN", (int)address.ss_family, nlpy_address((struct sockaddr *)&address, sizeof address));
+}
+
 /* ---- words ------------------------------------------------------------------------------------------------------ */
 
 static const char *const wire_words[] = {"2016", "N", "M", "auto", NULL};

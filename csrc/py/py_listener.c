@@ -85,25 +85,36 @@ static PyObject *Listener_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     return (PyObject *)self;
 }
 
+/* logging.getLogger("neolink"). Imported when there is something to log: few programs ever need it. New reference. */
+static PyObject *get_logger(void)
+{
+    PyObject *logging = PyImport_ImportModule("logging");
+    PyObject *logger = logging ? PyObject_CallMethod(logging, "getLogger", "s", "neolink") : NULL;
+
+    Py_XDECREF(logging);
+    return logger;
+}
+
 /* A peer that failed its handshake: one line in the log. 0, or -1 when logging raised. */
-static int log_failed(nlpy_state *state, const nl_fault *why, const nl_hs_report *report,
-                      const struct sockaddr_storage *peer, socklen_t peer_len)
+static int log_failed(const nl_fault *why, const nl_hs_report *report, const struct sockaddr_storage *peer,
+                      socklen_t peer_len)
 {
     PyObject *who = nlpy_address_text((const struct sockaddr *)peer, peer_len);
+    PyObject *logger = who ? get_logger() : NULL, *done = NULL;
 
-    if (!who)
-        return -1;
-    PyObject *done = PyObject_CallMethod(state->logger, "warning", "sOsss",
-                                         "peer %s failed its handshake: it speaks %s, this end speaks %s (%s)", who,
-                                         report->theirs[0] ? report->theirs : "nothing",
-                                         report->ours[0] ? report->ours : "any wire", why->text);
-    Py_DECREF(who);
+    if (logger)
+        done = PyObject_CallMethod(logger, "warning", "sOsss",
+                                   "peer %s failed its handshake: it speaks %s, this end speaks %s (%s)", who,
+                                   report->theirs[0] ? report->theirs : "nothing",
+                                   report->ours[0] ? report->ours : "any wire", why->text);
+    Py_XDECREF(who);
+    Py_XDECREF(logger);
     Py_XDECREF(done);
     return done ? 0 : -1;
 }
 
 /* The next link, or NL_EINTR with an exception set, or why there is none. */
-static nl_err take(nlpy_listener *self, nlpy_state *state, int64_t deadline, nl_link **link)
+static nl_err take(nlpy_listener *self, int64_t deadline, nl_link **link)
 {
     nl_err err;
 
@@ -115,7 +126,7 @@ static nl_err take(nlpy_listener *self, nlpy_state *state, int64_t deadline, nl_
 
         NLPY_TRY_THEN_WAIT(err, true, deadline, false,
                            nl_listener_accept(self->listener, at, link, &why, &report, &peer, &peer_len));
-        if (err == NL_EHANDSHAKE && log_failed(state, &why, &report, &peer, peer_len) < 0)
+        if (err == NL_EHANDSHAKE && log_failed(&why, &report, &peer, peer_len) < 0)
             return NL_EINTR;
     } while (err == NL_EHANDSHAKE);
     return err;
@@ -135,7 +146,7 @@ static PyObject *Listener_accept(nlpy_listener *self, PyObject *const *args, Py_
 
     if (nlpy_args(&accept_sig, args, nargs, kwnames, arg) < 0 || nlpy_deadline(arg[0], &deadline) < 0)
         return NULL;
-    nl_err err = take(self, state, deadline, &link);
+    nl_err err = take(self, deadline, &link);
     if (err == NL_OK)
         return nlpy_link_wrap(state, link, &self->limits);
     nlpy_where where = here(state, "accept");
@@ -147,7 +158,7 @@ static PyObject *Listener_next(nlpy_listener *self)
     nlpy_state *state = PyType_GetModuleState(Py_TYPE(self));
     nl_link *link = NULL;
 
-    nl_err err = take(self, state, NL_FOREVER, &link);
+    nl_err err = take(self, NL_FOREVER, &link);
     if (err == NL_OK)
         return nlpy_link_wrap(state, link, &self->limits);
     if (err == NL_ELINKCLOSED)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import socket
 
 from neolink import Limits, NodeLink, Role, WireName
-from neolink._kinds import DEFAULT_LIMITS, AcceptMode, Routing
+from neolink._kinds import AcceptMode, Routing
 
 
 def pair(*, next_id: int = 0, wire: WireName = "M", routing: Routing | None = None,
-         accept: AcceptMode = "queue", limits: Limits = DEFAULT_LIMITS) -> tuple[NodeLink, NodeLink]:
+         accept: AcceptMode = "queue", limits: Limits | None = None) -> tuple[NodeLink, NodeLink]:
     """(client end, server end), connected, whose next Conns get ids from `next_id` on.
 
     Ids count up in steps of 2, odd ones on the client end, even ones on the server end, and begin anew after
