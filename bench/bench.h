@@ -7,6 +7,11 @@
  * process, in nanoseconds. run.py gives the contenders of a comparison their rounds in turn, so that a machine that is
  * slow for a while is slow for all of them. A contender that waits for its round sleeps in a read.
  *
+ * With BENCH_GAP_NS set, operations begin at moments of a schedule instead of one after the other: gaps of that mean,
+ * exponentially distributed, so that sometimes two are due at once. The line then begins with three more numbers: the
+ * 50th, 99th and 99.9th percentile of the times from the moment an operation was due to its end. Measured from there, an
+ * operation that is late counts as late for those behind it, too.
+ *
  * Codes of the test traffic: a node of peer.c drops packets of code NOTE, returns a packet of code ASK as its own
  * answer, and answers TAKE, whose payload is two 32-bit numbers, with so many packets of so many bytes of payload.
  */
@@ -15,6 +20,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <math.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
@@ -23,6 +29,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -131,17 +138,49 @@ static inline void pin_self(void)
         die("sched_setaffinity");
 }
 
+static int by_value(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* n operations by the schedule, and its percentiles printed. */
+static void by_schedule(void (*operations)(long n), long n, double gap)
+{
+    int64_t *late = malloc((size_t)n * sizeof *late);
+    double due = (double)clock_ns(CLOCK_MONOTONIC);
+
+    for (long i = 0; i < n; i++) {
+        struct timespec t;
+        due -= gap * log1p(-drand48());
+        t.tv_sec = (time_t)(due / 1e9);
+        t.tv_nsec = (long)(due - (double)t.tv_sec * 1e9);
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
+        operations(1);
+        late[i] = clock_ns(CLOCK_MONOTONIC) - (int64_t)due;
+    }
+    qsort(late, (size_t)n, sizeof *late, by_value);
+    printf("%lld %lld %lld ", (long long)late[n / 2], (long long)late[n * 99 / 100], (long long)late[n * 999 / 1000]);
+    free(late);
+}
+
 /* Does the rounds until the end of the standard input. */
 static inline void do_rounds(void (*operations)(long n))
 {
+    const char *gap = getenv("BENCH_GAP_NS");
     char line[32];
 
+    prctl(PR_SET_TIMERSLACK, 1);
     pin_self();
     puts("ready");
     fflush(stdout);
     while (fgets(line, sizeof line, stdin)) {
         int64_t cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID), wall = clock_ns(CLOCK_MONOTONIC);
-        operations(atol(line));
+        if (gap)
+            by_schedule(operations, atol(line), atof(gap));
+        else
+            operations(atol(line));
         wall = clock_ns(CLOCK_MONOTONIC) - wall;
         cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu;
         printf("%lld %lld\n", (long long)wall, (long long)cpu);

@@ -8,7 +8,9 @@ run its peers.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import random
 import socket
 import struct
 import sys
@@ -20,6 +22,7 @@ from typing import Literal, cast
 NOTE, ASK, TAKE, ANSWER = 1, 2, 3, 0x8000
 BULK = 1 << 20
 HEAD = struct.Struct(">IHI")
+PR_SET_TIMERSLACK = 29
 Operations = Callable[[int], None]
 
 
@@ -231,6 +234,18 @@ def nng_ask(port: str, size: str) -> Operations:
     return run
 
 
+def grpc_ask(port: str, size: str) -> Operations:
+    """A unary call of gRPC, whose messages are bytes."""
+    import grpc
+    channel, payload = grpc.insecure_channel(f"127.0.0.1:{port}"), bytes(int(size))
+    call = channel.unary_unary("/bench/ask")
+
+    def run(n: int) -> None:
+        for _ in range(n):
+            call(payload)
+    return run
+
+
 def uvloop_ask(port: str, size: str) -> Operations:
     """A bare asyncio protocol on uvloop's loop, which a coroutine waits for."""
     import asyncio
@@ -395,14 +410,31 @@ def nng_server() -> None:
         sock.send(sock.recv())
 
 
+def grpc_server() -> None:
+    """An echo as a generic handler of gRPC, in Python."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import grpc
+
+    def echo(request: bytes, context: object) -> bytes:
+        return request
+
+    handlers = {"ask": grpc.unary_unary_rpc_method_handler(echo)}
+    server = grpc.server(ThreadPoolExecutor(4), handlers=[grpc.method_handlers_generic_handler("bench", handlers)])
+    print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+    server.start()
+    server.wait_for_termination()
+
+
 CONTENDERS: dict[str, Callable[..., Operations]] = {
     function.__name__: function
     for function in (socket_ask, link_ask, link_ask_state, link_ctl, neoctl_ask, socket_window, link_many,
-                     socket_threads, link_threads, zmq_threads, zmq_ask, nng_ask, uvloop_ask, link_notes,
-                     link_notes_many, link_take, busy)
+                     socket_threads, link_threads, zmq_threads, zmq_ask, nng_ask, grpc_ask, uvloop_ask,
+                     link_notes, link_notes_many, link_take, busy)
 }
 SERVERS: dict[str, Callable[[], None]] = {
-    function.__name__: function for function in (socket_server, recv1_server, serve_server, zmq_server, nng_server)
+    function.__name__: function for function in (socket_server, recv1_server, serve_server, zmq_server, nng_server,
+                                         grpc_server)
 }
 
 
@@ -412,13 +444,31 @@ def pin_self() -> None:
         os.sched_setaffinity(0, {int(os.environ["BENCH_CPU"])})
 
 
+def by_schedule(operations: Operations, n: int, gap: float) -> None:
+    """As by_schedule of bench.h."""
+    late = []
+    due = time.monotonic_ns() / 1.0
+    for _ in range(n):
+        due += random.expovariate(1 / gap)
+        time.sleep(max(0.0, (due - time.monotonic_ns()) / 1e9))
+        operations(1)
+        late.append(time.monotonic_ns() - round(due))
+    late.sort()
+    print(late[n // 2], late[n * 99 // 100], late[n * 999 // 1000], end=" ")
+
+
 def do_rounds(operations: Operations) -> None:
     """As do_rounds of bench.h."""
+    gap = os.environ.get("BENCH_GAP_NS")
+    ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, 1)
     pin_self()
     print("ready", flush=True)
     for line in sys.stdin:
         cpu, wall = time.process_time_ns(), time.perf_counter_ns()
-        operations(int(line))
+        if gap:
+            by_schedule(operations, int(line), float(gap))
+        else:
+            operations(int(line))
         wall = time.perf_counter_ns() - wall
         print(wall, time.process_time_ns() - cpu, flush=True)
 

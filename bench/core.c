@@ -3,6 +3,7 @@
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
  *   core ask PORT SIZE             one ask after the other
+ *   core robin PORT SIZE LINKS     as ask, on so many links in turn
  *   core many PORT SIZE COUNT      COUNT asks in one nl_ask_many
  *   core notes PORT SIZE           notifications one by one, and one ask at the end of a round
  *   core notes_many PORT SIZE COUNT   in batches
@@ -10,13 +11,13 @@
  *   core take PORT                 packets of 1 MiB from one Conn
  *   core crowd PORT SIZE CONNS     as ask, with so many idle Conns open on the link
  *
- * With BENCH_TLS set to a folder that has ca.pem, node.pem and node.key, the link is one with TLS. With BENCH_STATS set
- * the link's counters go to the standard error at the end.
+ * With BENCH_TLS set to a folder that has ca.pem, node.pem and node.key, the link is one with TLS. BENCH_SPIN_NS is
+ * limits.spin_ns. With BENCH_STATS set the link's counters go to the standard error at the end.
  */
 #include "bench.h"
 #include "neolink.h"
 
-static nl_link *link_;
+static nl_link *link_, **links;
 static size_t size, batch;
 static uint8_t *space;
 static nl_out *outs;
@@ -43,6 +44,16 @@ static void ask(long n)
         must(nl_ask_wait(&k, NL_FOREVER, &answer), "nl_ask_wait");
         nl_packet_free(answer);
         nl_ask_end(&k);
+    }
+}
+
+static void robin(long n)
+{
+    static size_t turn;
+
+    while (n--) {
+        link_ = links[turn++ % batch];
+        ask(1);
     }
 }
 
@@ -144,7 +155,7 @@ int main(int argc, char **argv)
 {
     static const struct { const char *name; void (*operations)(long n); } kinds[] = {
         { "ask", ask }, { "many", ask_many }, { "notes", notes }, { "notes_many", notes_many }, { "bulk", bulk },
-        { "take", take }, { "crowd", ask },
+        { "take", take }, { "crowd", ask }, { "robin", robin },
     };
     nl_link_config config;
     size_t kind = 0;
@@ -162,14 +173,23 @@ int main(int argc, char **argv)
     config.limits.conns = NL_UNLIMITED;
     if (getenv("BENCH_TLS"))
         config.tls = tls_files(getenv("BENCH_TLS"));
-    must(nl_link_new(connect_to(argv[2]), &config, NL_FOREVER, &link_, &why), "nl_link_new");
+    if (getenv("BENCH_SPIN_NS"))
+        config.limits.spin_ns = atol(getenv("BENCH_SPIN_NS"));
+    links = calloc(batch, sizeof *links);
+    for (size_t i = strcmp(argv[1], "robin") ? batch - 1 : 0; i < batch; i++)
+        must(nl_link_new(connect_to(argv[2]), &config, NL_FOREVER, &links[i], &why), "nl_link_new");
+    link_ = links[batch - 1];
     if (!strcmp(argv[1], "crowd"))
         open_crowd(batch);
     do_rounds(kinds[kind].operations);
     if (getenv("BENCH_STATS"))
         print_stats();
-    nl_link_abort(link_);
-    nl_link_rele(link_);
+    for (size_t i = 0; i < batch; i++) {
+        if (!links[i])
+            continue;
+        nl_link_abort(links[i]);
+        nl_link_rele(links[i]);
+    }
     nl_tls_ctx_rele(config.tls);
     nl_shutdown();
     return 0;

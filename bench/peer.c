@@ -6,6 +6,7 @@
  *   peer canned N|M LEN TAIL     a server that answers every request with its id followed by TAIL (hex); LEN is how
  *                                many bytes a request has after its id
  *   peer ask PORT SIZE           contender: one round trip after the other, SIZE bytes of payload
+ *   peer robin PORT SIZE LINKS   contender: as ask, on so many connections in turn
  *   peer window PORT SIZE COUNT  contender: COUNT requests in one write, then their answers
  *   peer notes PORT SIZE         contender: one write per packet, and one round trip at the end of a round
  *   peer bulk PORT               contender: writes of header and 1 MiB, and one round trip at the end of a round
@@ -18,7 +19,7 @@
 
 #define ROOM ((size_t)256 << 10)
 
-static int sock;
+static int sock, *socks;
 static size_t size, window;
 static uint32_t next_id = 1;    /* never used twice: a link knows ids that it has closed */
 static uint8_t *space;
@@ -34,6 +35,15 @@ static void send_bulk(int fd, const uint8_t *request)
     for (uint32_t i = 0; i < count; i++)
         write_all(fd, packet, HEAD + len);
     free(packet);
+}
+
+/* Makes room for a request that is larger than the buffer. */
+static uint8_t *grown(uint8_t *buf, size_t have, size_t *room)
+{
+    if (have < HEAD || load32(buf + 6) <= *room)
+        return buf;
+    *room = load32(buf + 6);
+    return realloc(buf, *room);
 }
 
 /* Handles the whole packets at the start of buf[0 .. n): requests become answers, gathered at the start. Returns how
@@ -69,11 +79,11 @@ static size_t handle(int fd, uint8_t *buf, size_t n, size_t *skip)
 static void *node_thread(void *arg)
 {
     int fd = (int)(intptr_t)arg;
-    uint8_t *buf = malloc(ROOM);
-    size_t have = 0, skip = 0;
+    size_t have = 0, skip = 0, room = ROOM;
+    uint8_t *buf = malloc(room);
 
     for (;;) {
-        ssize_t n = recv(fd, buf + have, ROOM - have, 0);
+        ssize_t n = recv(fd, buf + have, room - have, 0);
         size_t done;
         if (n <= 0)
             break;
@@ -87,8 +97,9 @@ static void *node_thread(void *arg)
         have += (size_t)n;
         done = handle(fd, buf, have, &skip);
         have -= done;
-        if (have)
+        if (have && done)
             memmove(buf, buf + done, have);
+        buf = grown(buf, have, &room);
     }
     free(buf);
     close(fd);
@@ -160,6 +171,16 @@ static void ask(long n)
     }
 }
 
+static void robin(long n)
+{
+    static size_t turn;
+
+    while (n--) {
+        sock = socks[turn++ % window];
+        ask(1);
+    }
+}
+
 static void ask_window(long n)
 {
     for (long i = 0; i < n; i += (long)window) {
@@ -207,6 +228,15 @@ static void take(long n)
         read_all(sock, space, HEAD + BULK);
 }
 
+/* `window` connections, of which `sock` is the first. */
+static void connect_more(const char *port)
+{
+    socks = calloc(window, sizeof *socks);
+    socks[0] = sock;
+    for (size_t i = 1; i < window; i++)
+        socks[i] = connect_to(port);
+}
+
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
@@ -223,11 +253,13 @@ int main(int argc, char **argv)
     }
     if (argc < 3)
         die("usage: see the top of peer.c");
-    sock = connect_to(argv[2]);
     size = argc > 3 ? (size_t)atoi(argv[3]) : 0;
     window = argc > 4 ? (size_t)atoi(argv[4]) : 1;
-    space = calloc(1, window * (HEAD + size) + HEAD + BULK);
-    do_rounds(!strcmp(what, "ask") ? ask : !strcmp(what, "window") ? ask_window : !strcmp(what, "notes") ? notes
+    sock = connect_to(argv[2]);
+    if (!strcmp(what, "robin"))
+        connect_more(argv[2]);
+    space = calloc(1, (strcmp(what, "window") ? 1 : window) * (HEAD + size) + HEAD + BULK);
+    do_rounds(!strcmp(what, "ask") ? ask : !strcmp(what, "robin") ? robin : !strcmp(what, "window") ? ask_window : !strcmp(what, "notes") ? notes
               : !strcmp(what, "bulk") ? bulk : take);
     return 0;
 }

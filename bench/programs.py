@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import tempfile
 from functools import cache
@@ -53,8 +54,30 @@ def program(name: str) -> str:
             arguments.append("-DNL_NO_TLS")
     if have_openssl():
         arguments += ["-lssl", "-lcrypto"]
-    command = [*shlex.split(os.environ.get("CC", "cc")), *FLAGS, *arguments]
+    command = [*shlex.split(os.environ.get("CC", "cc")), *FLAGS, *arguments, "-lm"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{shlex.join(command)} failed:\n{done.stderr}")
+    return str(target)
+
+
+@cache
+def library(name: str) -> str:
+    """The path of bench/<name>.c, compiled to be preloaded."""
+    target = folder() / f"{name}.so"
+    if not _compile(["-shared", "-fPIC", str(HERE / f"{name}.c"), "-o", str(target)]):
+        raise RuntimeError(f"{name}.c does not compile")
+    return str(target)
+
+
+@cache
+def go_program(name: str) -> str | None:
+    """The path of bench/<name>, built by Go; None without a Go compiler, or when its modules cannot be had."""
+    target = folder() / name
+    if not shutil.which("go"):
+        return None
+    done = subprocess.run(["go", "build", "-o", str(target), "."], cwd=HERE / name, capture_output=True, text=True)
+    if done.returncode:
+        print(f"  {name} left out: {done.stderr.strip().splitlines()[-1]}")
+        return None
     return str(target)

@@ -96,16 +96,18 @@ class Contender(Process):
         super().__init__(command, place.client, **environment, BENCH_CPU="" if place.pin is None else str(place.pin))
         self.name, self.step = name, step
         self.operations = step
+        self._late: list[int] = []
         self.wall_ns: list[float] = []      # per operation, one per round
         self.cpu_ns: list[float] = []
+        self.late_ns: list[list[float]] = []    # by schedule: the percentiles 50, 99, 99.9 of each round
         if self.read() != "ready":
             raise RuntimeError(f"{name} did not get ready")
 
     def round(self, operations: int) -> tuple[float, float]:
         """Let it work; wall and CPU time of one operation in nanoseconds."""
         self.write(str(operations))
-        wall, cpu = self.read().split()
-        return int(wall) / operations, int(cpu) / operations
+        *self._late, wall, cpu = map(int, self.read().split())
+        return wall / operations, cpu / operations
 
     def calibrate(self, round_seconds: float) -> None:
         """Find how many operations make a round of that length, and warm up meanwhile."""
@@ -122,6 +124,7 @@ class Contender(Process):
         wall, cpu = self.round(self.operations)
         self.wall_ns.append(wall)
         self.cpu_ns.append(cpu)
+        self.late_ns.append([*self._late])
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from programs import HERE, folder, have_openssl, program
+from programs import HERE, folder, go_program, have_openssl, program
 from race import (
     ANYWHERE,
     ONE_CORE,
@@ -103,10 +103,19 @@ def rate_of(title: str, place: Place, contender: Contender, goal: float | None =
                   notes={"of wall time" if by_cpu else "of CPU time": other})
 
 
-def in_python(what: str, server: Server, place: Place, *arguments: str, step: int = 1) -> Contender:
+def in_python(what: str, server: Server, place: Place, *arguments: str, step: int = 1,
+              **environment: str) -> Contender:
     """A contender of contend.py."""
     command = [sys.executable, str(HERE / "contend.py"), what, server.port, *arguments]
-    return Contender(f"python {what}", command, place, step)
+    return Contender(f"python {what}", command, place, step, **environment)
+
+
+def in_go(place: Place, stack: ExitStack) -> Iterator[Contender]:
+    """The contenders of gopeer, each with its server in Go, where Go can build it."""
+    if go := go_program("gopeer"):
+        for what in ("bare", "yamux"):
+            server = stack.enter_context(Server([go, f"{what}_server"], place))
+            yield stack.enter_context(Contender(what, [go, what, server.port, SIZE], place))
 
 
 def python_server(what: str, place: Place) -> Server:
@@ -132,7 +141,8 @@ def core_ask(settings: Settings) -> Iterator[Result]:
 def python_ask(settings: Settings) -> Iterator[Result]:
     need("neolink")
     peers = [peer for peer in (("zmq", "zmq_ask", "zmq_server"), ("pynng", "nng_ask", "nng_server"),
-                               ("uvloop", "uvloop_ask", None)) if installed(peer[0])]
+                               ("grpc", "grpc_ask", "grpc_server"), ("uvloop", "uvloop_ask", None))
+             if installed(peer[0])]
     for place, goal in zip(PLACES, (1.15, 0.80)):
         with ExitStack() as stack:
             server = stack.enter_context(node(place))
@@ -143,12 +153,16 @@ def python_ask(settings: Settings) -> Iterator[Result]:
             for _, what, echo in peers:
                 its_server = stack.enter_context(python_server(echo, place)) if echo else server
                 others.append(stack.enter_context(in_python(what, its_server, place, SIZE)))
+            names = [module for module, *_ in peers]
+            for what in in_go(place, stack):
+                names.append(f"Go {what.name}")
+                others.append(what)
             race([bare, python, ours, *others], settings)
             yield time_of("link.ask / blocking C", place, ours, bare, goal, ours=micros(ours), C=micros(bare))
             yield time_of("link.ask / bare Python socket", place, ours, python, None if place is ONE_CORE else 0.8,
                           Python=micros(python))
-            for (module, *_), other in zip(peers, others):
-                yield time_of(f"link.ask / {module}", place, ours, other, None, it=micros(other))
+            for name, other in zip(names, others, strict=True):
+                yield time_of(f"link.ask / {name}", place, ours, other, None, it=micros(other))
 
 
 @row(3, "Python serving: recv1 and reply, serve; a bare C client")
@@ -406,3 +420,71 @@ def live_admin(settings: Settings) -> Iterator[Result]:
                               NeoCTL=micros(theirs))
         finally:
             cluster.stop()
+
+
+PERCENTILES = ("p50", "p99", "p99.9")
+
+
+def half_load(place: Place, contenders: list[Callable[[Server, str], Contender]], server: Server,
+              settings: Settings) -> list[Contender]:
+    """Let them race by a schedule of half the speed at which the slowest of them can go."""
+    gap = 0.0
+    for make in contenders:
+        with make(server, "") as full:
+            full.calibrate(settings.round_seconds)
+            gap = max(gap, 2 * full.round(full.operations)[0])
+    with ExitStack() as stack:
+        paced = [stack.enter_context(make(server, str(round(gap)))) for make in contenders]
+        for contender in paced:
+            contender.operations = 100 if settings.short else 5000      # of which 5 are over p99.9
+            contender.round(contender.operations)
+        for _ in range(min(settings.rounds, 15)):
+            for contender in paced:
+                contender.measure()
+    return paced
+
+
+@row(15, "Under half load: percentiles, with adaptive trying and without")
+def latency(settings: Settings) -> Iterator[Result]:
+    need("neolink")
+
+    def contender(what: str, **environment: str) -> Callable[[Server, str], Contender]:
+        """Made twice: to see how fast it can go, and for the schedule."""
+        def make(server: Server, gap: str) -> Contender:
+            by_schedule = {"BENCH_GAP_NS": gap} if gap else {}
+            source, _, kind = what.partition(" ")
+            if source == "python":
+                return in_python(kind, server, place, SIZE, **environment, **by_schedule)
+            return in_c(source, kind, server, place, SIZE, **environment, **by_schedule)
+        return make
+
+    names = ["C", "nl_ask", "nl_ask, no trying", "Python socket", "link.ask", "link.ask, no trying"]
+    for place in PLACES:
+        with node(place) as server:
+            paced = half_load(place, [contender("peer ask"), contender("core ask"),
+                                      contender("core ask", BENCH_SPIN_NS="0"), contender("python socket_ask"),
+                                      contender("python link_ask"), contender("python link_ask", BENCH_SPIN_NS="0")],
+                              server, settings)
+        bare, core, core_off, python, ours, ours_off = paced
+        for index, percentile in enumerate(PERCENTILES):
+            notes = {name: f"{statistics.median(late[index] for late in each.late_ns) / 1e3:.1f} us"
+                     for name, each in zip(names, paced, strict=True)}
+            yield Result(f"{percentile} of nl_ask / blocking C", place.name, late_ratio(core, bare, index), "x", None,
+                         notes=notes)
+            yield Result(f"{percentile} of link.ask / Python socket", place.name, late_ratio(ours, python, index), "x",
+                         None)
+            yield Result(f"{percentile} of link.ask, trying / not", place.name, late_ratio(ours, ours_off, index), "x",
+                         None)
+        cpu = {name: f"{statistics.median(each.cpu_ns) / 1e3:.1f} us" for name, each in zip(names, paced, strict=True)}
+        yield Result("CPU time of nl_ask, trying / not", place.name, cpu_ratio(core, core_off), "x", None, notes=cpu)
+        yield Result("CPU time of link.ask, trying / not", place.name, cpu_ratio(ours, ours_off), "x", None)
+
+
+def late_ratio(ours: Contender, theirs: Contender, index: int) -> Spread:
+    """A percentile of ours over that of theirs, round by round."""
+    return Spread.of([a[index] / b[index] for a, b in zip(ours.late_ns, theirs.late_ns, strict=True)])
+
+
+def cpu_ratio(ours: Contender, theirs: Contender) -> Spread:
+    """CPU time of the process per operation, ours over theirs, round by round."""
+    return Spread.of([a / b for a, b in zip(ours.cpu_ns, theirs.cpu_ns, strict=True)])

@@ -28,7 +28,7 @@ def conditions() -> dict[str, Any]:
     with open("/proc/cpuinfo") as file:
         model = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), "?")
     versions = {}
-    for name in ("neolink", "msgspec", "pyzmq", "pynng", "uvloop"):
+    for name in ("neolink", "msgspec", "pyzmq", "pynng", "grpcio", "uvloop"):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
