@@ -26,6 +26,7 @@ from race import ONE_CORE, Server
 from rows import SIZE, node
 
 KINDS = ("send", "recv", "poll", "futex", "other", "lock", "alloc", "copy", "copied")
+COLUMNS = ("user", "kernel", "switches", *KINDS)
 
 
 @dataclass(frozen=True)
@@ -49,21 +50,21 @@ def paths(port: str) -> list[HotPath]:
     """What is looked at, the bare peers first."""
     bulk = str(1 << 20)
     return [
-        HotPath("ask: blocking C", in_c("peer", "ask", port, SIZE), 20_000),
-        HotPath("ask: nl_ask", in_c("core", "ask", port, SIZE), 20_000),
-        HotPath("ask: bare Python socket", in_python("socket_ask", port, SIZE), 20_000),
-        HotPath("ask: link.ask", in_python("link_ask", port, SIZE), 20_000),
-        HotPath("64 asks: nl_ask_many", in_c("core", "many", port, SIZE, "64"), 128_000),
-        HotPath("64 asks: link.ask_many", in_python("link_many", port, SIZE, "64"), 128_000),
-        HotPath("64 threads: bare Python sockets", in_python("socket_threads", port, SIZE, "64"), 64_000),
-        HotPath("64 threads: link.ask", in_python("link_threads", port, SIZE, "64"), 64_000),
-        HotPath("notification: nl_link_notify", in_c("core", "notes", port, SIZE), 200_000),
-        HotPath("notification: link.notify", in_python("link_notes", port, SIZE), 200_000),
-        HotPath("notification: link.notify_many", in_python("link_notes_many", port, SIZE, "1000"), 400_000),
-        HotPath("1 MiB out: C sendmsg", in_c("peer", "bulk", port), 400),
-        HotPath("1 MiB out: link.notify", in_python("link_notes", port, bulk), 400),
-        HotPath("1 MiB in: C recv", in_c("peer", "take", port), 400),
-        HotPath("1 MiB in: conn.recv", in_python("link_take", port), 400),
+        HotPath("ask: blocking C", in_c("peer", "ask", port, SIZE), 80_000),
+        HotPath("ask: nl_ask", in_c("core", "ask", port, SIZE), 80_000),
+        HotPath("ask: bare Python socket", in_python("socket_ask", port, SIZE), 80_000),
+        HotPath("ask: link.ask", in_python("link_ask", port, SIZE), 80_000),
+        HotPath("64 asks: nl_ask_many", in_c("core", "many", port, SIZE, "64"), 640_000),
+        HotPath("64 asks: link.ask_many", in_python("link_many", port, SIZE, "64"), 640_000),
+        HotPath("64 threads: bare Python sockets", in_python("socket_threads", port, SIZE, "64"), 256_000),
+        HotPath("64 threads: link.ask", in_python("link_threads", port, SIZE, "64"), 256_000),
+        HotPath("notification: nl_link_notify", in_c("core", "notes", port, SIZE), 1_000_000),
+        HotPath("notification: link.notify", in_python("link_notes", port, SIZE), 1_000_000),
+        HotPath("notification: link.notify_many", in_python("link_notes_many", port, SIZE, "1000"), 2_000_000),
+        HotPath("1 MiB out: C sendmsg", in_c("peer", "bulk", port), 1_000),
+        HotPath("1 MiB out: link.notify", in_python("link_notes", port, bulk), 1_000),
+        HotPath("1 MiB in: C recv", in_c("peer", "take", port), 1_000),
+        HotPath("1 MiB in: conn.recv", in_python("link_take", port), 1_000),
     ]
 
 
@@ -114,17 +115,15 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="few operations: checks that everything works")
     parser.add_argument("--json", metavar="FILE", help="write the numbers there too")
     options = parser.parse_args()
-    columns = ("user", "kernel", "switches", *KINDS)
-    print(f"{'per operation':32}" + "".join(f"{column:>9}" for column in columns))
+    print(f"{'per operation':32}" + "".join(f"{column:>9}" for column in COLUMNS))
     table = []
     with node(ONE_CORE) as server:
         assert isinstance(server, Server)
         for path in paths(server.port):
-            operations = max(path.operations // (20 if options.short else 1) // 1000, 1) * 1000 \
-                if path.operations > 1000 else path.operations // (10 if options.short else 1)
+            operations = path.operations // (10 if options.short else 1)
             line = {**times(path, operations), **counts(path, operations)}
             table.append({"path": path.name, **line})
-            print(f"{path.name:32}" + "".join(f"{cell(line[column]):>9}" for column in columns), flush=True)
+            print(f"{path.name:32}" + "".join(f"{cell(line[column]):>9}" for column in COLUMNS), flush=True)
     if options.json:
         with open(options.json, "w") as file:
             json.dump(table, file, indent=1)
