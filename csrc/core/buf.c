@@ -12,11 +12,16 @@
 #define CLASSES 4
 #define CLASS_SLACK 64u         /* so that a payload of exactly 1 MiB and its header share a block of that class */
 
+#define BY_MU NL_GUARDED_BY(nl_block_cache_mu)
+
 static struct {
     pthread_mutex_t mu;         /* a leaf: nothing is locked or called under it */
-    nl_block *free[CLASSES];    /* [mu] */
-    size_t    bytes;            /* [mu] */
+    nl_block *free[CLASSES] BY_MU;
+    size_t    bytes BY_MU;
 } cache = { .mu = PTHREAD_MUTEX_INITIALIZER };
+
+void nl_block_cache_lock(void) NL_UNCHECKED     { pthread_mutex_lock(&cache.mu); }
+void nl_block_cache_unlock(void) NL_UNCHECKED   { pthread_mutex_unlock(&cache.mu); }
 
 static size_t class_bytes(int k) { return (NL_BLOCK_BYTES << (2 * k)) + CLASS_SLACK; }
 
@@ -43,12 +48,12 @@ nl_block *nl_block_cached(size_t cap_min)
 
     if (k < 0)
         return NULL;
-    pthread_mutex_lock(&cache.mu);
+    nl_block_cache_lock();
     if ((b = cache.free[k])) {
         cache.free[k] = b->next;
         cache.bytes -= b->cap;
     }
-    pthread_mutex_unlock(&cache.mu);
+    nl_block_cache_unlock();
     return b ? block_init(b) : NULL;
 }
 
@@ -85,14 +90,14 @@ void nl_block_rele(nl_block *b)
         return;
     k = class_of(b->cap);
     if (k >= 0 && b->cap == class_bytes(k)) {
-        pthread_mutex_lock(&cache.mu);
+        nl_block_cache_lock();
         if (cache.bytes + b->cap <= NL_CACHE_BYTES) {
             b->next = cache.free[k];
             cache.free[k] = b;
             cache.bytes += b->cap;
             b = NULL;
         }
-        pthread_mutex_unlock(&cache.mu);
+        nl_block_cache_unlock();
     }
     sys_free(b);
 }
@@ -101,26 +106,23 @@ size_t nl_block_cached_bytes(void)
 {
     size_t n;
 
-    pthread_mutex_lock(&cache.mu);
+    nl_block_cache_lock();
     n = cache.bytes;
-    pthread_mutex_unlock(&cache.mu);
+    nl_block_cache_unlock();
     return n;
 }
 
 void nl_block_cache_clear(void)
 {
-    pthread_mutex_lock(&cache.mu);
+    nl_block_cache_lock();
     for (int k = 0; k < CLASSES; k++)
         for (nl_block *b; (b = cache.free[k]);) {
             cache.free[k] = b->next;
             sys_free(b);
         }
     cache.bytes = 0;
-    pthread_mutex_unlock(&cache.mu);
+    nl_block_cache_unlock();
 }
-
-void nl_block_cache_lock(void)      { pthread_mutex_lock(&cache.mu); }
-void nl_block_cache_unlock(void)    { pthread_mutex_unlock(&cache.mu); }
 
 /* ---- packets --------------------------------------------------------------------------------------------------- */
 

@@ -10,6 +10,7 @@
 #ifndef NL_BUF_H
 #define NL_BUF_H
 
+#include "guarded.h"
 #include "neolink.h"
 
 #include <stdatomic.h>
@@ -38,8 +39,9 @@ void nl_block_rele(nl_block *b);
 static inline bool nl_block_is_mine(nl_block *b) { return atomic_load_explicit(&b->refs, memory_order_acquire) == 1; }
 size_t nl_block_cached_bytes(void);                     /* for tests */
 void nl_block_cache_clear(void);
-void nl_block_cache_lock(void);                         /* around a fork */
-void nl_block_cache_unlock(void);
+extern nl_lock_class nl_block_cache_mu;
+void nl_block_cache_lock(void) NL_ACQUIRE(nl_block_cache_mu);   /* for others around a fork only */
+void nl_block_cache_unlock(void) NL_RELEASE(nl_block_cache_mu);
 
 /* A packet as the core sees it; `pub` is what everybody else sees. */
 typedef struct nl_pool nl_pool;

@@ -164,7 +164,7 @@ struct nl_link {
     nl_pool     *pool;                  /* [const] */
     nl_tls      *tls;                   /* [const] */
     nl_limits    limits;                /* [const] ... to the end */
-    int          fd;                    /* -1 once CLOSED, which [mu] guards */
+    int          fd;                    /* -1 once CLOSED, which mu guards */
     int          version;
     unsigned     fork_generation;
     uint64_t     serial;

@@ -12,7 +12,7 @@
  * kernel's backlog; over the third, failures are only counted. When the process is out of descriptors, accept would
  * fail again at once, and the socket would be readable at once: so it rests for REST_NS.
  *
- * Who touches what. A shake belongs to the poller's thread alone, but for its place in `shakes` [mu]; even close does
+ * Who touches what. A shake belongs to the poller's thread alone, but for its place in `shakes`; even close does
  * not touch it, but sets its timer off, and the thread then finds the listener closed. No link function is called under
  * mu.
  *
@@ -32,8 +32,11 @@
 #define REPORTS_MAX 64u                 /* enough to see what is going on; a flood of strangers fills no memory */
 #define REST_NS     INT64_C(100000000)  /* short for who waits, long for a processor */
 
+extern nl_lock_class listener_mu;
+#define NL_LISTENER NL_GUARDED_BY(listener_mu)
+
 typedef struct outcome {
-    nl_list      item;                  /* [mu] in listener.outcomes */
+    nl_list      item NL_LISTENER;      /* in listener.outcomes */
     nl_link     *link;                  /* NULL: failed, and the rest tells */
     nl_fault     why;
     nl_hs_report report;
@@ -43,7 +46,7 @@ typedef struct outcome {
 
 typedef struct shake {
     nl_pollee    pollee;
-    nl_list      item;                  /* [listener.mu] in listener.shakes */
+    nl_list      item NL_LISTENER;      /* in listener.shakes */
     nl_listener *listener;              /* [const] */
     nl_opening   opening;               /* [poller's thread] */
     int64_t      deadline_ns;           /* [const] */
@@ -54,14 +57,14 @@ typedef struct shake {
 struct nl_listener {
     atomic_uint     users, refs;
     pthread_mutex_t mu;                 /* before the poller's */
-    bool            closed;             /* [mu] */
-    bool            watching, resting;  /* [mu] the socket is watched; or was left alone for a while */
-    int             fd;                 /* [mu] -1 once closed */
-    nl_list         shakes;             /* [mu] */
-    unsigned        shake_count;        /* [mu] */
-    nl_list         outcomes;           /* [mu] first come, first taken */
-    unsigned        links, reports;     /* [mu] of each kind in it */
-    uint64_t        dropped;            /* [mu] failures not reported since the last that was */
+    bool            closed NL_LISTENER;
+    bool            watching NL_LISTENER, resting NL_LISTENER; /* the socket is watched; or was left alone for a while */
+    int             fd NL_LISTENER;     /* -1 once closed */
+    nl_list         shakes NL_LISTENER;
+    unsigned        shake_count NL_LISTENER;
+    nl_list         outcomes NL_LISTENER; /* first come, first taken */
+    unsigned        links NL_LISTENER, reports NL_LISTENER; /* of each kind in it */
+    uint64_t        dropped NL_LISTENER; /* failures not reported since the last that was */
     atomic_uint     turn;               /* futex: bumped under mu whenever an accept should look again */
 
     nl_pollee        pollee;
@@ -70,6 +73,9 @@ struct nl_listener {
     struct sockaddr_storage address;    /* [const] as bound */
     socklen_t        address_len;
 };
+
+static void listener_lock(nl_listener *l) NL_ACQUIRE(listener_mu) NL_UNCHECKED      { pthread_mutex_lock(&l->mu); }
+static void listener_unlock(nl_listener *l) NL_RELEASE(listener_mu) NL_UNCHECKED    { pthread_mutex_unlock(&l->mu); }
 
 void nl_listen_config_default(nl_listen_config *config)
 {
@@ -110,19 +116,19 @@ static void outcome_free(outcome *o)
 
 /* ---- watching ---------------------------------------------------------------------------------------------------- */
 
-static bool has_room_locked(const nl_listener *l)
+static bool has_room_locked(const nl_listener *l) NL_REQUIRES(listener_mu)
 {
     return l->links < (unsigned)l->config.backlog && l->shake_count < SHAKES_MAX;
 }
 
-static void rest_locked(nl_listener *l)
+static void rest_locked(nl_listener *l) NL_REQUIRES(listener_mu)
 {
     l->resting = true;
     nl_poller_timer(&l->pollee, nl_now_ns() + REST_NS);
 }
 
 /* Watches the socket if it should be watched and is not. */
-static void watch_locked(nl_listener *l)
+static void watch_locked(nl_listener *l) NL_REQUIRES(listener_mu)
 {
     if (l->closed || l->watching || l->resting || !has_room_locked(l))
         return;
@@ -135,7 +141,7 @@ static void watch_locked(nl_listener *l)
 /* ---- outcomes ---------------------------------------------------------------------------------------------------- */
 
 /* Takes `o`; returns what nobody will take, to be freed without mu. */
-static outcome *queue_locked(nl_listener *l, outcome *o)
+static outcome *queue_locked(nl_listener *l, outcome *o) NL_REQUIRES(listener_mu)
 {
     if (l->closed)
         return o;
@@ -153,7 +159,7 @@ static outcome *queue_locked(nl_listener *l, outcome *o)
     return NULL;
 }
 
-static outcome *take_locked(nl_listener *l)
+static outcome *take_locked(nl_listener *l) NL_REQUIRES(listener_mu)
 {
     if (nl_list_empty(&l->outcomes))
         return NULL;
@@ -207,12 +213,12 @@ static void shake_end(shake *s, bool good)
     if (!o->link)
         name_peer(o);
     nl_opening_fini(&s->opening);
-    pthread_mutex_lock(&l->mu);
+    listener_lock(l);
     nl_list_del(&s->item);
     l->shake_count--;
     o = queue_locked(l, o);
     watch_locked(l);
-    pthread_mutex_unlock(&l->mu);
+    listener_unlock(l);
     outcome_free(o);
 }
 
@@ -225,9 +231,9 @@ static void shake_fail(shake *s)
 
 static bool is_closed(nl_listener *l)
 {
-    pthread_mutex_lock(&l->mu);
+    listener_lock(l);
     bool closed = l->closed;
-    pthread_mutex_unlock(&l->mu);
+    listener_unlock(l);
     return closed;
 }
 
@@ -299,7 +305,7 @@ static void shake_free_unused(shake *s)
 }
 
 /* Makes `fd` a handshake of the listener. False: the peer is turned away, for want of memory. */
-static bool shake_begin_locked(nl_listener *l, shake *s, int fd)
+static bool shake_begin_locked(nl_listener *l, shake *s, int fd) NL_REQUIRES(listener_mu)
 {
     if (nl_socket_options(fd, &l->config.keepalive) < 0) {
         close(fd);
@@ -336,7 +342,7 @@ static shake *take_peer(nl_listener *l)
     shake *s = NULL;
     bool taken = false;
 
-    pthread_mutex_lock(&l->mu);
+    listener_lock(l);
     while (!taken && !l->closed && !l->resting && has_room_locked(l)) {
         if (!s && !(s = shake_alloc())) {
             rest_locked(l);
@@ -351,7 +357,7 @@ static shake *take_peer(nl_listener *l)
         else if (!is_one_peers(errno))
             rest_locked(l);
     }
-    pthread_mutex_unlock(&l->mu);
+    listener_unlock(l);
     if (s && !taken) {
         shake_free_unused(s);
         s = NULL;
@@ -366,23 +372,23 @@ static void listener_event(nl_pollee *p, uint32_t events)
     int taken = 0;
 
     (void)events;
-    pthread_mutex_lock(&l->mu);
+    listener_lock(l);
     l->watching = false;
-    pthread_mutex_unlock(&l->mu);
+    listener_unlock(l);
     while (taken++ < TAKEN_AT_ONCE && (s = take_peer(l)))
         shake_run(s);
-    pthread_mutex_lock(&l->mu);
+    listener_lock(l);
     watch_locked(l);
-    pthread_mutex_unlock(&l->mu);
+    listener_unlock(l);
 }
 
 static void listener_timer(nl_pollee *p)
 {
     nl_listener *l = NL_ITEM(p, nl_listener, pollee);
-    pthread_mutex_lock(&l->mu);
+    listener_lock(l);
     l->resting = false;
     watch_locked(l);
-    pthread_mutex_unlock(&l->mu);
+    listener_unlock(l);
 }
 
 static void listener_released(nl_pollee *p)
@@ -467,14 +473,15 @@ static nl_err start(nl_listener *l, nl_fault *why)
         nl_fault_set(why, e, e == NL_ESYS ? errno : 0, "starting the background thread: %s",
                      e == NL_ESYS ? strerror(errno) : "out of memory");
         unlink_path(l);
-        close(l->fd);
+        close(l->pollee.fd);
         rele_memory(l);
         rele_memory(l);
         return e;
     }
-    pthread_mutex_lock(&l->mu);
+    listener_lock(l);
+    l->fd = l->pollee.fd;
     watch_locked(l);
-    pthread_mutex_unlock(&l->mu);
+    listener_unlock(l);
     return NL_OK;
 }
 
@@ -498,15 +505,14 @@ nl_err nl_listener_new(const struct sockaddr *address, socklen_t len, const nl_l
     }
     if (l->config.backlog < 1)
         l->config.backlog = 1;
-    l->fd = open_socket(address, len, l->config.backlog, why);
-    if (l->fd < 0) {
+    l->pollee.fd = open_socket(address, len, l->config.backlog, why);
+    if (l->pollee.fd < 0) {
         rele_memory(l);
         rele_memory(l);
         return why->code;
     }
-    l->pollee.fd = l->fd;
     l->address_len = sizeof l->address;
-    getsockname(l->fd, (struct sockaddr *)&l->address, &l->address_len);
+    getsockname(l->pollee.fd, (struct sockaddr *)&l->address, &l->address_len);
     nl_err e = start(l, why);
     *out = e == NL_OK ? l : NULL;
     return e;
@@ -539,11 +545,11 @@ nl_err nl_listener_accept(nl_listener *l, int64_t deadline_ns, nl_link **out, nl
     if (l->fork_generation != nl_fork_generation())
         return NL_EFORKED;
     for (;;) {
-        pthread_mutex_lock(&l->mu);
+        listener_lock(l);
         bool closed = l->closed;
         unsigned turn = atomic_load(&l->turn);
         outcome *o = closed ? NULL : take_locked(l);
-        pthread_mutex_unlock(&l->mu);
+        listener_unlock(l);
         if (o)
             return deliver(o, out, why, report, peer, peer_len);
         if (closed)
@@ -569,9 +575,9 @@ int nl_listener_fd(const nl_listener *l)
     nl_listener *mine = (nl_listener *)(uintptr_t)l;    /* const is the caller's view; the lock is no part of it */
     if (l->fork_generation != nl_fork_generation())
         return -1;
-    pthread_mutex_lock(&mine->mu);
+    listener_lock(mine);
     int fd = l->fd;
-    pthread_mutex_unlock(&mine->mu);
+    listener_unlock(mine);
     return fd;
 }
 
@@ -583,7 +589,7 @@ void nl_listener_close(nl_listener *l)
     if (l->fork_generation != nl_fork_generation())
         return;
     nl_list_init(&left);
-    pthread_mutex_lock(&l->mu);
+    listener_lock(l);
     if (!l->closed) {
         l->closed = true;
         nl_poller_del(&l->pollee);
@@ -600,7 +606,7 @@ void nl_listener_close(nl_listener *l)
         atomic_fetch_add(&l->turn, 1);
         sys_futex_wake(&l->turn, INT32_MAX);
     }
-    pthread_mutex_unlock(&l->mu);
+    listener_unlock(l);
     while (!nl_list_empty(&left)) {
         outcome *o = NL_ITEM(left.next, outcome, item);
         nl_list_del(&o->item);

@@ -21,21 +21,24 @@
 
 static struct {
     pthread_mutex_t mu;             /* a leaf */
-    bool      running, stop;        /* [mu] */
+    bool      running NL_POLLER, stop NL_POLLER;
     int       ep, wake;             /* [const] while running */
-    pthread_t thread;               /* [mu] */
-    nl_pollee *timers;              /* [mu] unsorted: handshakes, retries, corked links */
-    nl_pollee *sweeps;              /* [mu] */
-    nl_pollee *retired;             /* [mu] deleted, reference not yet given back */
-    int64_t   sleep_until;          /* [mu] when the thread comes round by itself; 0 when it is awake */
-    int64_t   next_sweep;           /* [mu] */
-    int64_t   sweep_ns;             /* [mu] from one sweep to the next */
+    pthread_t thread NL_POLLER;
+    nl_pollee *timers NL_POLLER;        /* unsorted: handshakes, retries, corked links */
+    nl_pollee *sweeps NL_POLLER;
+    nl_pollee *retired NL_POLLER;       /* deleted, reference not yet given back */
+    int64_t   sleep_until NL_POLLER;    /* when the thread comes round by itself; 0 when it is awake */
+    int64_t   next_sweep NL_POLLER;
+    int64_t   sweep_ns NL_POLLER;       /* from one sweep to the next */
     atomic_uint_fast64_t wakeups;
     atomic_uint generation;
-    bool      atfork;               /* [mu] */
+    bool      atfork NL_POLLER;
 } poller = { .mu = PTHREAD_MUTEX_INITIALIZER, .ep = -1, .wake = -1 };
 
 static _Thread_local bool on_poller_thread;
+
+static void poller_lock(void) NL_ACQUIRE(nl_poller_mu) NL_UNCHECKED     { pthread_mutex_lock(&poller.mu); }
+static void poller_unlock(void) NL_RELEASE(nl_poller_mu) NL_UNCHECKED   { pthread_mutex_unlock(&poller.mu); }
 
 bool nl_poller_is_me(void)                  { return on_poller_thread; }
 unsigned nl_fork_generation(void)           { return atomic_load_explicit(&poller.generation, memory_order_relaxed); }
@@ -43,7 +46,7 @@ uint64_t nl_poller_wakeups(void)            { return atomic_load_explicit(&polle
 
 /* ---- lists ------------------------------------------------------------------------------------------------------ */
 
-static void timer_unlink_locked(nl_pollee *p)
+static void timer_unlink_locked(nl_pollee *p) NL_REQUIRES(nl_poller_mu)
 {
     if (p->timer_prevp) {
         if ((*p->timer_prevp = p->timer_next))
@@ -53,7 +56,7 @@ static void timer_unlink_locked(nl_pollee *p)
     p->timer_ns = NL_FOREVER;
 }
 
-static void sweep_unlink_locked(nl_pollee *p)
+static void sweep_unlink_locked(nl_pollee *p) NL_REQUIRES(nl_poller_mu)
 {
     if (p->sweep_prevp) {
         if ((*p->sweep_prevp = p->sweep_next))
@@ -62,7 +65,7 @@ static void sweep_unlink_locked(nl_pollee *p)
     }
 }
 
-static void wake_locked(void)
+static void wake_locked(void) NL_REQUIRES(nl_poller_mu)
 {
     if (poller.sleep_until && poller.wake >= 0) {
         poller.sleep_until = 0;
@@ -70,7 +73,7 @@ static void wake_locked(void)
     }
 }
 
-static void wake_before_locked(int64_t at_ns)
+static void wake_before_locked(int64_t at_ns) NL_REQUIRES(nl_poller_mu)
 {
     if (poller.sleep_until > at_ns)
         wake_locked();
@@ -78,7 +81,7 @@ static void wake_before_locked(int64_t at_ns)
 
 /* ---- the thread ------------------------------------------------------------------------------------------------- */
 
-static int sleep_ms_locked(int64_t now)
+static int sleep_ms_locked(int64_t now) NL_REQUIRES(nl_poller_mu)
 {
     int64_t until = poller.sweeps ? poller.next_sweep : NL_FOREVER;
 
@@ -96,7 +99,7 @@ static int sleep_ms_locked(int64_t now)
     return until > 3600000 ? 3600000 : (int)until;
 }
 
-static void sweep_link_locked(nl_pollee *p)
+static void sweep_link_locked(nl_pollee *p) NL_REQUIRES(nl_poller_mu)
 {
     p->sweep_prevp = &poller.sweeps;
     if ((p->sweep_next = poller.sweeps))
@@ -106,10 +109,10 @@ static void sweep_link_locked(nl_pollee *p)
 
 static void sweep_again(nl_pollee *p)
 {
-    pthread_mutex_lock(&poller.mu);
+    poller_lock();
     if (!p->sweep_prevp && !p->deleted)
         sweep_link_locked(p);
-    pthread_mutex_unlock(&poller.mu);
+    poller_unlock();
 }
 
 static void run_sweep(int64_t now)
@@ -117,7 +120,7 @@ static void run_sweep(int64_t now)
     nl_pollee *due = NULL, *p;
     bool swept = false, all_in_use = true;
 
-    pthread_mutex_lock(&poller.mu);
+    poller_lock();
     if (poller.sweeps && now >= poller.next_sweep) {
         swept = true;
         due = poller.sweeps;                    /* taken off whole: callbacks may sweep themselves in again */
@@ -126,47 +129,47 @@ static void run_sweep(int64_t now)
     }
     while ((p = due)) {
         sweep_unlink_locked(p);
-        pthread_mutex_unlock(&poller.mu);
+        poller_unlock();
         if (p->ops->sweep(p))
             sweep_again(p);
         else
             all_in_use = false;
-        pthread_mutex_lock(&poller.mu);
+        poller_lock();
     }
     if (swept) {
         poller.sweep_ns = !all_in_use ? NL_SWEEP_NS : poller.sweep_ns < NL_SWEEP_MAX_NS ? poller.sweep_ns * 2 : NL_SWEEP_MAX_NS;
         poller.next_sweep = now + poller.sweep_ns;
     }
-    pthread_mutex_unlock(&poller.mu);
+    poller_unlock();
 }
 
 static void run_timers(int64_t now)
 {
     nl_pollee *p;
 
-    pthread_mutex_lock(&poller.mu);
+    poller_lock();
     for (p = poller.timers; p;) {
         if (p->timer_ns > now) {
             p = p->timer_next;
             continue;
         }
         timer_unlink_locked(p);
-        pthread_mutex_unlock(&poller.mu);
+        poller_unlock();
         p->ops->timer(p);
-        pthread_mutex_lock(&poller.mu);
+        poller_lock();
         p = poller.timers;                      /* the list may have changed: from the start */
     }
-    pthread_mutex_unlock(&poller.mu);
+    poller_unlock();
 }
 
 static void release_retired(void)
 {
     nl_pollee *list;
 
-    pthread_mutex_lock(&poller.mu);
+    poller_lock();
     list = poller.retired;
     poller.retired = NULL;
-    pthread_mutex_unlock(&poller.mu);
+    poller_unlock();
     while (list) {
         nl_pollee *p = list;
         list = p->retire_next;
@@ -185,9 +188,9 @@ static void run_events(int n, struct epoll_event *ev)
             eventfd_read(poller.wake, &ignored);
             continue;
         }
-        pthread_mutex_lock(&poller.mu);
+        poller_lock();
         gone = p->deleted;
-        pthread_mutex_unlock(&poller.mu);
+        poller_unlock();
         if (!gone)
             p->ops->event(p, ev[i].events);
     }
@@ -202,18 +205,18 @@ static void *run(void *arg)
     for (;;) {
         int ms, n;
 
-        pthread_mutex_lock(&poller.mu);
+        poller_lock();
         if (poller.stop && !poller.retired) {
-            pthread_mutex_unlock(&poller.mu);
+            poller_unlock();
             return NULL;
         }
         ms = sleep_ms_locked(sys_now_ns());
-        pthread_mutex_unlock(&poller.mu);
+        poller_unlock();
         n = sys_epoll_wait(poller.ep, ev, EVENTS, ms);
         atomic_fetch_add_explicit(&poller.wakeups, 1, memory_order_relaxed);
-        pthread_mutex_lock(&poller.mu);
+        poller_lock();
         poller.sleep_until = 0;
-        pthread_mutex_unlock(&poller.mu);
+        poller_unlock();
         run_events(n, ev);
         run_sweep(sys_now_ns());
         run_timers(sys_now_ns());
@@ -225,7 +228,7 @@ static void *run(void *arg)
 
 /* In a forked child there is no thread, and the descriptors are shared with the parent: forget all of it. What the parent's
  * objects held is leaked on purpose; the child must not touch it. */
-static void fork_child(void)
+static void fork_child(void) NL_RELEASE(nl_poller_mu, nl_block_cache_mu, nl_trace_mu)
 {
     if (poller.ep >= 0)
         close(poller.ep);
@@ -238,25 +241,25 @@ static void fork_child(void)
     atomic_fetch_add(&poller.generation, 1);
     nl_trace_unlock();
     nl_block_cache_unlock();
-    pthread_mutex_unlock(&poller.mu);
+    poller_unlock();
 }
 
 /* The process-wide locks are held over the fork, so that the child finds them free and what they guard whole. */
-static void fork_prepare(void)
+static void fork_prepare(void) NL_ACQUIRE(nl_poller_mu, nl_block_cache_mu, nl_trace_mu)
 {
-    pthread_mutex_lock(&poller.mu);
+    poller_lock();
     nl_block_cache_lock();
     nl_trace_lock();
 }
 
-static void fork_parent(void)
+static void fork_parent(void) NL_RELEASE(nl_poller_mu, nl_block_cache_mu, nl_trace_mu)
 {
     nl_trace_unlock();
     nl_block_cache_unlock();
-    pthread_mutex_unlock(&poller.mu);
+    poller_unlock();
 }
 
-static nl_err open_locked(void)
+static nl_err open_locked(void) NL_REQUIRES(nl_poller_mu)
 {
     struct epoll_event ev = { .events = EPOLLIN, .data.ptr = NULL };
 
@@ -267,7 +270,7 @@ static nl_err open_locked(void)
     return NL_ESYS;
 }
 
-static void close_locked(void)
+static void close_locked(void) NL_REQUIRES(nl_poller_mu)
 {
     int saved = errno;
 
@@ -279,7 +282,7 @@ static void close_locked(void)
     errno = saved;
 }
 
-static nl_err start_locked(void)
+static nl_err start_locked(void) NL_REQUIRES(nl_poller_mu)
 {
     sigset_t all, before;
     int e;
@@ -313,20 +316,20 @@ void nl_shutdown(void)
     pthread_t thread;
     bool running;
 
-    pthread_mutex_lock(&poller.mu);
+    poller_lock();
     running = poller.running && !poller.stop && !on_poller_thread;
     poller.stop = poller.running;
     thread = poller.thread;
     poller.sleep_until = NL_FOREVER;
     wake_locked();
-    pthread_mutex_unlock(&poller.mu);
+    poller_unlock();
     if (!running)
         return;
     pthread_join(thread, NULL);
-    pthread_mutex_lock(&poller.mu);
+    poller_lock();
     close_locked();
     poller.running = poller.stop = false;
-    pthread_mutex_unlock(&poller.mu);
+    poller_unlock();
 }
 
 /* ---- the contract ----------------------------------------------------------------------------------------------- */
@@ -335,14 +338,14 @@ nl_err nl_poller_add(nl_pollee *p)
 {
     nl_err e;
 
-    pthread_mutex_lock(&poller.mu);
+    poller_lock();
     if ((e = start_locked()) == NL_OK) {
         p->added = true;
         p->in_epoll = p->deleted = false;
         p->timer_ns = NL_FOREVER;
         p->timer_prevp = p->sweep_prevp = NULL;
     }
-    pthread_mutex_unlock(&poller.mu);
+    poller_unlock();
     return e;
 }
 
@@ -351,19 +354,19 @@ nl_err nl_poller_watch(nl_pollee *p, uint32_t events)
     struct epoll_event ev = { .events = events | EPOLLONESHOT, .data.ptr = p };
     nl_err e = NL_ESYS;
 
-    pthread_mutex_lock(&poller.mu);
+    poller_lock();
     if (poller.running && !p->deleted &&
         sys_epoll_ctl(poller.ep, p->in_epoll ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, p->fd, &ev) == 0) {
         p->in_epoll = true;
         e = NL_OK;
     }
-    pthread_mutex_unlock(&poller.mu);
+    poller_unlock();
     return e;
 }
 
 void nl_poller_timer(nl_pollee *p, int64_t at_ns)
 {
-    pthread_mutex_lock(&poller.mu);
+    poller_lock();
     timer_unlink_locked(p);
     if (at_ns != NL_FOREVER && !p->deleted) {
         p->timer_ns = at_ns;
@@ -373,12 +376,12 @@ void nl_poller_timer(nl_pollee *p, int64_t at_ns)
         poller.timers = p;
         wake_before_locked(at_ns);
     }
-    pthread_mutex_unlock(&poller.mu);
+    poller_unlock();
 }
 
 void nl_poller_sweep(nl_pollee *p)
 {
-    pthread_mutex_lock(&poller.mu);
+    poller_lock();
     if (!p->sweep_prevp && !p->deleted) {
         if (!poller.sweeps) {
             poller.sweep_ns = NL_SWEEP_NS;
@@ -387,14 +390,14 @@ void nl_poller_sweep(nl_pollee *p)
         sweep_link_locked(p);
         wake_before_locked(poller.next_sweep);
     }
-    pthread_mutex_unlock(&poller.mu);
+    poller_unlock();
 }
 
 void nl_poller_del(nl_pollee *p)
 {
     struct epoll_event none = { 0 };
 
-    pthread_mutex_lock(&poller.mu);
+    poller_lock();
     if (p->added && !p->deleted) {
         p->deleted = true;
         timer_unlink_locked(p);
@@ -405,5 +408,5 @@ void nl_poller_del(nl_pollee *p)
         poller.retired = p;
         wake_locked();
     }
-    pthread_mutex_unlock(&poller.mu);
+    poller_unlock();
 }

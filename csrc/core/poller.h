@@ -13,7 +13,11 @@
 #ifndef NL_POLLER_H
 #define NL_POLLER_H
 
+#include "guarded.h"
 #include "neolink.h"
+
+extern nl_lock_class nl_poller_mu;
+#define NL_POLLER   NL_GUARDED_BY(nl_poller_mu)
 
 typedef struct nl_pollee nl_pollee;
 
@@ -27,12 +31,12 @@ typedef struct nl_pollee_ops {
 struct nl_pollee {
     const nl_pollee_ops *ops;       /* [const] */
     int       fd;                   /* [const] between add and del */
-    /* below: private to the poller, under its lock */
-    bool      added, in_epoll, deleted;
-    int64_t   timer_ns;             /* NL_FOREVER: none */
-    nl_pollee *timer_next, **timer_prevp;
-    nl_pollee *sweep_next, **sweep_prevp;
-    nl_pollee *retire_next;
+    /* below: private to the poller */
+    bool      added NL_POLLER, in_epoll NL_POLLER, deleted NL_POLLER;
+    int64_t   timer_ns NL_POLLER;   /* NL_FOREVER: none */
+    nl_pollee *timer_next NL_POLLER, **timer_prevp NL_POLLER;
+    nl_pollee *sweep_next NL_POLLER, **sweep_prevp NL_POLLER;
+    nl_pollee *retire_next;         /* [poller's thread] once retired */
 };
 
 #define NL_SWEEP_NS     INT64_C(2000000)    /* how long a link just read by a thread may stay unwatched ... */
@@ -54,8 +58,9 @@ bool   nl_poller_is_me(void);
 /* Bumped in each forked child: an object that remembers another number is a parent's. */
 unsigned nl_fork_generation(void);
 /* trace.c: its lock, held over a fork like the poller's own and the block cache's. */
-void nl_trace_lock(void);
-void nl_trace_unlock(void);
+extern nl_lock_class nl_trace_mu;
+void nl_trace_lock(void) NL_ACQUIRE(nl_trace_mu);
+void nl_trace_unlock(void) NL_RELEASE(nl_trace_mu);
 /* Counters for tests: how often the thread woke up. */
 uint64_t nl_poller_wakeups(void);
 

@@ -44,19 +44,25 @@ typedef struct bytes {
     size_t   at, end, cap;              /* what is in it: data[at .. end) */
 } bytes;
 
+extern nl_lock_class session_mu;
+#define NL_SESSION  NL_GUARDED_BY(session_mu)
+
 struct nl_tls {
     pthread_mutex_t mu;                 /* a leaf; around every call of OpenSSL */
     nl_tls_ctx *ctx;                    /* [const] one reference */
-    SSL        *ssl;                    /* [mu] */
-    bytes       received;               /* [mu] ciphertext not yet looked at */
-    bytes       made;                   /* [mu] ciphertext to send ... */
-    bytes       lent;                   /* [mu] ... and before it, this: the data are the write token's */
-    uint8_t     first;                  /* [mu] first byte received, once `spoken`: of TLS it is the type of a record */
-    bool        spoken;                 /* [mu] */
-    char        refused[100];           /* [mu] the subject of the certificate that did not pass */
-    bool        lost;                   /* [mu] and then for ever */
-    nl_fault    fault;                  /* [mu] why, if lost */
+    SSL        *ssl NL_SESSION;
+    bytes       received NL_SESSION;    /* ciphertext not yet looked at */
+    bytes       made NL_SESSION;        /* ciphertext to send ... */
+    bytes       lent NL_SESSION;        /* ... and before it, this: the data are the write token's */
+    uint8_t     first NL_SESSION;       /* first byte received, once `spoken`: of TLS it is the type of a record */
+    bool        spoken NL_SESSION;
+    char        refused[100] NL_SESSION; /* the subject of the certificate that did not pass */
+    bool        lost NL_SESSION;        /* and then for ever */
+    nl_fault    fault NL_SESSION;       /* why, if lost */
 };
+
+static void session_lock(nl_tls *tls) NL_ACQUIRE(session_mu) NL_UNCHECKED       { pthread_mutex_lock(&tls->mu); }
+static void session_unlock(nl_tls *tls) NL_RELEASE(session_mu) NL_UNCHECKED     { pthread_mutex_unlock(&tls->mu); }
 
 bool nl_have_tls(void)
 {
@@ -104,7 +110,7 @@ static void bytes_drop(bytes *b, size_t n)
 
 /* ---- the BIO between SSL and the queues; always inside a call that holds mu -------------------------------------- */
 
-static int bio_write(BIO *bio, const char *p, size_t n, size_t *done)
+static int bio_write(BIO *bio, const char *p, size_t n, size_t *done) NL_REQUIRES(session_mu)
 {
     nl_tls *tls = BIO_get_data(bio);
     BIO_clear_retry_flags(bio);
@@ -114,7 +120,7 @@ static int bio_write(BIO *bio, const char *p, size_t n, size_t *done)
     return 1;
 }
 
-static int bio_read(BIO *bio, char *p, size_t cap, size_t *got)
+static int bio_read(BIO *bio, char *p, size_t cap, size_t *got) NL_REQUIRES(session_mu)
 {
     nl_tls *tls = BIO_get_data(bio);
     size_t n = tls->received.end - tls->received.at;
@@ -465,7 +471,7 @@ void nl_tls_ctx_rele(nl_tls_ctx *ctx)
 
 /* OpenSSL asks about each certificate of a chain, inside a call that holds mu, and keeps none that does not pass. This
  * only notes its name, as people know it: the verdict stands. */
-static int note_refused(int passes, X509_STORE_CTX *store)
+static int note_refused(int passes, X509_STORE_CTX *store) NL_REQUIRES(session_mu)
 {
     SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
     X509 *cert = X509_STORE_CTX_get_current_cert(store);
@@ -476,7 +482,7 @@ static int note_refused(int passes, X509_STORE_CTX *store)
     return passes;
 }
 
-static void describe_certificate(const nl_tls *tls, long verdict, nl_fault *why)
+static void describe_certificate(const nl_tls *tls, long verdict, nl_fault *why) NL_REQUIRES(session_mu)
 {
     nl_fault_set(why, NL_EPROTO, 0, "the peer's certificate %s%sis refused: %s", tls->refused, *tls->refused ? " " : "",
                  X509_verify_cert_error_string(verdict));
@@ -491,12 +497,12 @@ static void describe_alert(int number, nl_fault *why)
 }
 
 /* The first byte of a stream of records is the type of one: 0x14 to 0x17. */
-static bool is_plain_peer(const nl_tls *tls)
+static bool is_plain_peer(const nl_tls *tls) NL_REQUIRES(session_mu)
 {
     return tls->spoken && (tls->first < 0x14 || tls->first > 0x17);
 }
 
-static void describe_loss(nl_tls *tls, int ssl_error, nl_fault *why)
+static void describe_loss(nl_tls *tls, int ssl_error, nl_fault *why) NL_REQUIRES(session_mu)
 {
     unsigned long e = ERR_GET_LIB(ERR_peek_error()) == ERR_LIB_SSL ? ERR_peek_error() : ERR_peek_last_error();
     int reason = ERR_GET_REASON(e);
@@ -519,7 +525,7 @@ static void describe_loss(nl_tls *tls, int ssl_error, nl_fault *why)
 }
 
 /* What became of a call that did not simply succeed. Keeps the fault of a lost session. mu held. */
-static nl_tls_status judge_locked(nl_tls *tls, int returned)
+static nl_tls_status judge_locked(nl_tls *tls, int returned) NL_REQUIRES(session_mu)
 {
     int ssl_error = SSL_get_error(tls->ssl, returned);
     if (ssl_error == SSL_ERROR_WANT_READ)
@@ -544,7 +550,7 @@ static bool expect_name(SSL *ssl, const char *name)
 }
 
 /* The SSL object with its BIO. False: no memory. */
-static bool make_session(nl_tls *tls, nl_role role)
+static bool make_session(nl_tls *tls, nl_role role) NL_UNSHARED
 {
     tls->ssl = SSL_new(tls->ctx->ssl);
     BIO *bio = BIO_new(tls->ctx->method);
@@ -584,7 +590,7 @@ nl_err nl_tls_new(nl_tls_ctx *ctx, nl_role role, nl_tls **out)
     return NL_OK;
 }
 
-void nl_tls_free(nl_tls *tls)
+void nl_tls_free(nl_tls *tls) NL_UNSHARED
 {
     if (!tls)
         return;
@@ -602,7 +608,7 @@ nl_tls_status nl_tls_handshake(nl_tls *tls, bool *done, nl_fault *why)
     nl_tls_status status = NL_TLS_OK;
 
     *done = false;
-    pthread_mutex_lock(&tls->mu);
+    session_lock(tls);
     if (!tls->lost) {
         ERR_clear_error();
         int r = SSL_do_handshake(tls->ssl);
@@ -616,19 +622,19 @@ nl_tls_status nl_tls_handshake(nl_tls *tls, bool *done, nl_fault *why)
         *why = tls->fault;
         status = NL_TLS_BAD;
     }
-    pthread_mutex_unlock(&tls->mu);
+    session_unlock(tls);
     return status;
 }
 
 nl_err nl_tls_input(nl_tls *tls, const void *cipher, size_t n)
 {
-    pthread_mutex_lock(&tls->mu);
+    session_lock(tls);
     bool taken = bytes_append(&tls->received, cipher, n);
     if (n > 0 && !tls->spoken) {
         tls->spoken = true;
         tls->first = *(const uint8_t *)cipher;
     }
-    pthread_mutex_unlock(&tls->mu);
+    session_unlock(tls);
     return taken ? NL_OK : NL_ENOMEM;
 }
 
@@ -640,7 +646,7 @@ nl_tls_status nl_tls_read(nl_tls *tls, void *plain, size_t cap, size_t *n, nl_fa
     size_t got = 0;
 
     *n = 0;
-    pthread_mutex_lock(&tls->mu);
+    session_lock(tls);
     while (!tls->lost && *n < cap) {
         ERR_clear_error();
         int r = SSL_read_ex(tls->ssl, (uint8_t *)plain + *n, cap - *n, &got);
@@ -656,7 +662,7 @@ nl_tls_status nl_tls_read(nl_tls *tls, void *plain, size_t cap, size_t *n, nl_fa
         status = NL_TLS_BAD;
     if (status == NL_TLS_BAD)
         *why = tls->fault;
-    pthread_mutex_unlock(&tls->mu);
+    session_unlock(tls);
     return status;
 }
 
@@ -665,7 +671,7 @@ nl_err nl_tls_write(nl_tls *tls, const void *plain, size_t n, nl_fault *why)
     nl_err e = NL_OK;
     size_t done;
 
-    pthread_mutex_lock(&tls->mu);
+    session_lock(tls);
     if (!tls->lost && n > 0) {
         ERR_clear_error();
         int r = SSL_write_ex(tls->ssl, plain, n, &done);
@@ -678,26 +684,26 @@ nl_err nl_tls_write(nl_tls *tls, const void *plain, size_t n, nl_fault *why)
         *why = tls->fault;
         e = tls->fault.code == NL_ENOMEM ? NL_ENOMEM : NL_EPROTO;
     }
-    pthread_mutex_unlock(&tls->mu);
+    session_unlock(tls);
     return e;
 }
 
 void nl_tls_close_notify(nl_tls *tls)
 {
-    pthread_mutex_lock(&tls->mu);
+    session_lock(tls);
     if (!tls->lost && SSL_is_init_finished(tls->ssl) && !(SSL_get_shutdown(tls->ssl) & SSL_SENT_SHUTDOWN)) {
         ERR_clear_error();
         SSL_shutdown(tls->ssl);
         ERR_clear_error();
     }
-    pthread_mutex_unlock(&tls->mu);
+    session_unlock(tls);
 }
 
 /* ---- ciphertext to send ------------------------------------------------------------------------------------------ */
 
 size_t nl_tls_output(nl_tls *tls, const uint8_t **cipher)
 {
-    pthread_mutex_lock(&tls->mu);
+    session_lock(tls);
     if (tls->lent.at == tls->lent.end) {
         bytes empty = tls->lent;
         empty.at = empty.end = 0;
@@ -706,22 +712,22 @@ size_t nl_tls_output(nl_tls *tls, const uint8_t **cipher)
     }
     size_t n = tls->lent.end - tls->lent.at;
     *cipher = n ? tls->lent.data + tls->lent.at : NULL;
-    pthread_mutex_unlock(&tls->mu);
+    session_unlock(tls);
     return n;
 }
 
 void nl_tls_sent(nl_tls *tls, size_t n)
 {
-    pthread_mutex_lock(&tls->mu);
+    session_lock(tls);
     bytes_drop(&tls->lent, n);
-    pthread_mutex_unlock(&tls->mu);
+    session_unlock(tls);
 }
 
 bool nl_tls_has_output(nl_tls *tls)
 {
-    pthread_mutex_lock(&tls->mu);
+    session_lock(tls);
     bool some = tls->lent.at < tls->lent.end || tls->made.at < tls->made.end;
-    pthread_mutex_unlock(&tls->mu);
+    session_unlock(tls);
     return some;
 }
 
@@ -729,19 +735,19 @@ bool nl_tls_has_output(nl_tls *tls)
 
 bool nl_tls_has_ended(nl_tls *tls)
 {
-    pthread_mutex_lock(&tls->mu);
+    session_lock(tls);
     bool ended = tls->lost || SSL_get_shutdown(tls->ssl) & SSL_RECEIVED_SHUTDOWN;
-    pthread_mutex_unlock(&tls->mu);
+    session_unlock(tls);
     return ended;
 }
 
 /* OpenSSL has taken what was received: it keeps a part of a record's head, or has the head and waits for the body. */
 bool nl_tls_is_cut(nl_tls *tls)
 {
-    pthread_mutex_lock(&tls->mu);
+    session_lock(tls);
     bool cut = !tls->lost && !(SSL_get_shutdown(tls->ssl) & SSL_RECEIVED_SHUTDOWN) &&
                (SSL_has_pending(tls->ssl) || strcmp(SSL_rstate_string(tls->ssl), "RB") == 0);
-    pthread_mutex_unlock(&tls->mu);
+    session_unlock(tls);
     return cut;
 }
 

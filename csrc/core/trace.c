@@ -9,22 +9,25 @@
 
 atomic_bool nl_trace_on;
 
+#define BY_MU NL_GUARDED_BY(nl_trace_mu)
+
 static struct {
     pthread_mutex_t mu;
-    nl_trace_event *ring;           /* [mu] */
-    size_t   cap;                   /* [mu] */
-    uint64_t first, next, lost;     /* [mu] event n is ring[n % cap] */
+    nl_trace_event *ring BY_MU;
+    size_t   cap BY_MU;
+    uint64_t first BY_MU, next BY_MU;   /* event n is ring[n % cap] */
+    uint64_t lost BY_MU;
     atomic_uint news;               /* futex: changes with every event and at the end */
 } trace = { .mu = PTHREAD_MUTEX_INITIALIZER };
 
-void nl_trace_lock(void)        { pthread_mutex_lock(&trace.mu); }
-void nl_trace_unlock(void)      { pthread_mutex_unlock(&trace.mu); }
+void nl_trace_lock(void) NL_UNCHECKED       { pthread_mutex_lock(&trace.mu); }
+void nl_trace_unlock(void) NL_UNCHECKED     { pthread_mutex_unlock(&trace.mu); }
 
 nl_err nl_trace_start(size_t events)
 {
     nl_err e = NL_OK;
 
-    pthread_mutex_lock(&trace.mu);
+    nl_trace_lock();
     if (trace.ring || !events) {
         e = NL_EINVAL;
     } else if (!(trace.ring = sys_calloc(events, sizeof *trace.ring))) {
@@ -34,24 +37,24 @@ nl_err nl_trace_start(size_t events)
         trace.first = trace.next = trace.lost = 0;
         atomic_store(&nl_trace_on, true);
     }
-    pthread_mutex_unlock(&trace.mu);
+    nl_trace_unlock();
     return e;
 }
 
 void nl_trace_stop(void)
 {
-    pthread_mutex_lock(&trace.mu);
+    nl_trace_lock();
     atomic_store(&nl_trace_on, false);
     sys_free(trace.ring);
     trace.ring = NULL;
     atomic_fetch_add(&trace.news, 1);
-    pthread_mutex_unlock(&trace.mu);
+    nl_trace_unlock();
     sys_futex_wake(&trace.news, INT32_MAX);
 }
 
 void nl_trace_add(const nl_link *link, nl_trace_kind kind, uint32_t id, uint16_t code, size_t len)
 {
-    pthread_mutex_lock(&trace.mu);
+    nl_trace_lock();
     if (trace.ring && trace.next - trace.first < trace.cap) {
         trace.ring[trace.next++ % trace.cap] = (nl_trace_event){
             .time_ns = sys_now_ns(), .link = link->serial, .lost = trace.lost, .len = len, .conn_id = id, .code = code,
@@ -63,7 +66,7 @@ void nl_trace_add(const nl_link *link, nl_trace_kind kind, uint32_t id, uint16_t
     } else {
         trace.lost++;
     }
-    pthread_mutex_unlock(&trace.mu);
+    nl_trace_unlock();
 }
 
 nl_err nl_trace_read(nl_trace_event *out, size_t max, int64_t deadline_ns, size_t *n)
@@ -74,11 +77,11 @@ nl_err nl_trace_read(nl_trace_event *out, size_t max, int64_t deadline_ns, size_
         unsigned seen = atomic_load(&trace.news);
         bool on;
 
-        pthread_mutex_lock(&trace.mu);
+        nl_trace_lock();
         on = trace.ring != NULL;
         while (on && *n < max && trace.first < trace.next)
             out[(*n)++] = trace.ring[trace.first++ % trace.cap];
-        pthread_mutex_unlock(&trace.mu);
+        nl_trace_unlock();
         if (*n)
             return NL_OK;
         if (!on)

@@ -36,11 +36,29 @@
 #define TLS_STEP      ((size_t)128 << 10)       /* plaintext encrypted before the socket is tried again */
 #define TLS_RECORD    ((size_t)16 << 10)        /* what one record holds */
 
+/* The write token, to the analysis of guarded.h. It guards no fields, but the calls that write to the stream. */
+extern nl_lock_class tx_token;
+#define NL_WRITER           NL_REQUIRES(tx_token)
+#define NL_LOCKED_WRITER    NL_REQUIRES(nl_link_mu, tx_token)
+
+/* Told to the analysis only: nobody writes and, under mu, nobody can begin to; or a closer took both tokens. */
+static void tx_is_ours(void) NL_ASSUME(tx_token) { }
+
+static void tx_take_locked(nl_link *link, nl_tx_holder holder) NL_LOCKED NL_ACQUIRE(tx_token) NL_UNCHECKED
+{
+    link->tx.holder = holder;
+}
+
+static void tx_drop_locked(nl_link *link, nl_tx_holder next) NL_LOCKED NL_RELEASE(tx_token) NL_UNCHECKED
+{
+    link->tx.holder = next;
+}
+
 /* ---- the socket ------------------------------------------------------------------------------------------------- */
 
 static int io_errno(void) { return errno == EWOULDBLOCK ? EAGAIN : errno; }
 
-static ssize_t plain_write(nl_link *link, struct iovec *iov, size_t n)
+static ssize_t plain_write(nl_link *link, struct iovec *iov, size_t n) NL_WRITER
 {
     struct msghdr msg = { .msg_iov = iov, .msg_iovlen = n };
     ssize_t done;
@@ -53,7 +71,7 @@ static ssize_t plain_write(nl_link *link, struct iovec *iov, size_t n)
 
 /* Writes a slice of a large rest, sleeping in the kernel until it has room: one system call where a poll and a write would be
  * two, and a wake-up for each. The socket's send timeout bounds each sleep. Returns as io_write does; EINTR for a signal. */
-static size_t slice_write(nl_link *link, const struct iovec rest[2], int *e)
+static size_t slice_write(nl_link *link, const struct iovec rest[2], int *e) NL_WRITER
 {
     struct iovec iov[2] = { rest[0], rest[1] };
     struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 };
@@ -71,7 +89,7 @@ static size_t slice_write(nl_link *link, const struct iovec rest[2], int *e)
 }
 
 /* Sends ciphertext that is ready. 0: all gone; else an errno. */
-static int tls_flush(nl_link *link)
+static int tls_flush(nl_link *link) NL_WRITER
 {
     const uint8_t *cipher;
     size_t n;
@@ -87,7 +105,7 @@ static int tls_flush(nl_link *link)
 }
 
 /* Encrypts n bytes. 0, or why not; then the alert that says so to the peer, if there is one, is sent. */
-static int tls_encrypt(nl_link *link, const void *p, size_t n, nl_fault *why)
+static int tls_encrypt(nl_link *link, const void *p, size_t n, nl_fault *why) NL_WRITER
 {
     if (nl_tls_write(link->tls, p, n, why) == NL_OK)
         return 0;
@@ -97,7 +115,7 @@ static int tls_encrypt(nl_link *link, const void *p, size_t n, nl_fault *why)
 
 /* io_write for TLS. What is encrypted counts as taken, so the socket must take it before more is: else a peer that does
  * not read would have us encrypt, and keep, without bound. A header and a short payload share a record. */
-static size_t tls_io_write(nl_link *link, const struct iovec *iov, size_t n, int *e, nl_fault *why)
+static size_t tls_io_write(nl_link *link, const struct iovec *iov, size_t n, int *e, nl_fault *why) NL_WRITER
 {
     uint8_t joined[TLS_RECORD];
     size_t taken = 0, unsent = 0;
@@ -128,7 +146,7 @@ static size_t tls_io_write(nl_link *link, const struct iovec *iov, size_t n, int
 }
 
 /* Offers bytes to the stream. Returns how many it took, *e is 0 or why it took no more. Holder of the token. */
-static size_t io_write(nl_link *link, struct iovec *iov, size_t n, int *e, nl_fault *why)
+static size_t io_write(nl_link *link, struct iovec *iov, size_t n, int *e, nl_fault *why) NL_WRITER
 {
     size_t offered = 0;
     ssize_t done;
@@ -251,16 +269,16 @@ static bool tx_pending(const nl_link *link) NL_LOCKED
 }
 
 /* Gives the token up with nothing left to write, or leaves the rest to the poller. */
-static void tx_give_locked(nl_link *link) NL_LOCKED
+static void tx_give_locked(nl_link *link) NL_LOCKED NL_RELEASE(tx_token)
 {
     nl_tx *tx = &link->tx;
 
     if (tx_pending(link) && link->state <= NL_LINK_CLOSING && !link->aborted && !link->tx_fault.code && !link->fault.code) {
-        tx->holder = NL_TX_ARMED;
+        tx_drop_locked(link, NL_TX_ARMED);
         link->stats.tx_handoffs++;
         nl_link_watch_locked(link);
     } else {
-        tx->holder = NL_TX_NONE;
+        tx_drop_locked(link, NL_TX_NONE);
         if (tx->first)
             nl_tx_drop_locked(link);
         forget_replies(tx);
@@ -272,6 +290,7 @@ void nl_tx_last_words_locked(nl_link *link)
 {
     if (!link->tls || link->tx.holder == NL_TX_THREAD || link->tx.holder == NL_TX_POLLER)
         return;                             /* who writes now finds the end by itself */
+    tx_is_ours();
     if (nl_tls_has_ended(link->tls))
         nl_tls_close_notify(link->tls);     /* the answer; some peers wait for it */
     tls_flush(link);                        /* that, or the alert of a session that was lost */
@@ -284,7 +303,7 @@ static void tx_wake_for_room_locked(nl_link *link) NL_LOCKED
 }
 
 /* Writes from the queue, as the holder. `e` is what the last write said. mu held on entry and exit. */
-static void tx_run_locked(nl_link *link, int e) NL_LOCKED
+static void tx_run_locked(nl_link *link, int e) NL_LOCKED NL_RELEASE(tx_token)
 {
     nl_tx *tx = &link->tx;
     size_t spent = 0;
@@ -314,7 +333,7 @@ void nl_tx_kick_locked(nl_link *link)
 {
     if (link->tx.holder != NL_TX_NONE || !tx_pending(link) || link->state != NL_LINK_OPEN)
         return;
-    link->tx.holder = NL_TX_THREAD;
+    tx_take_locked(link, NL_TX_THREAD);
     tx_run_locked(link, 0);
 }
 
@@ -329,7 +348,7 @@ void nl_tx_event(nl_link *link)
 {
     nl_link_lock(link);
     if (link->tx.holder == NL_TX_ARMED) {
-        link->tx.holder = NL_TX_POLLER;
+        tx_take_locked(link, NL_TX_POLLER);
         tx_run_locked(link, 0);
     }
     nl_link_unlock(link);
@@ -435,7 +454,8 @@ static bool may_stay_locked(nl_link *link, nl_conn *conn, size_t rest, bool prog
 
 /* Writes header and payload from the caller's memory, as the holder, and leaves in iov what the socket did not take. mu
  * held on entry and exit. Returns what the last write said. */
-static int write_direct_locked(nl_link *link, nl_conn *conn, struct iovec iov[2], int64_t deadline_ns, nl_fault *why) NL_LOCKED
+static int write_direct_locked(nl_link *link, nl_conn *conn, struct iovec iov[2], int64_t deadline_ns,
+                               nl_fault *why) NL_LOCKED_WRITER
 {
     size_t rest = iov[0].iov_len + iov[1].iov_len, done;
     struct pollfd p = { .fd = link->fd, .events = POLLOUT };
@@ -468,7 +488,7 @@ static int write_direct_locked(nl_link *link, nl_conn *conn, struct iovec iov[2]
 }
 
 /* Puts what was not written at the head of the queue: others may have queued behind it meanwhile. */
-static bool keep_rest_locked(nl_link *link, const struct iovec iov[2]) NL_LOCKED
+static bool keep_rest_locked(nl_link *link, const struct iovec iov[2]) NL_LOCKED_WRITER
 {
     size_t rest = iov[0].iov_len + iov[1].iov_len;
     nl_block *b;
@@ -492,7 +512,7 @@ static nl_err send_now_locked(nl_link *link, nl_conn *conn, struct iovec iov[2],
     nl_err err = NL_OK;
     int e;
 
-    link->tx.holder = NL_TX_THREAD;
+    tx_take_locked(link, NL_TX_THREAD);
     link->tx.bytes += iov[0].iov_len + iov[1].iov_len;
     e = write_direct_locked(link, conn, iov, deadline_ns, &why);
     if (e && e != EAGAIN) {
@@ -592,6 +612,7 @@ int nl_tx_flush(nl_link *link)
     nl_tx *tx = &link->tx;
     int e = 0;
 
+    tx_is_ours();
     nl_link_lock(link);
     while (e == 0 && tx_pending(link)) {
         struct iovec iov = { NULL, 0 };
