@@ -54,10 +54,16 @@ def test_s23_refused_exactly_once(wire, routing, closed_later):
 @each_kind
 def test_s23_who_waits_for_accept_is_refused_too(wire, routing):
     with raw_peer(wire, routing) as (link, peer):
-        peer.send(2, REQUEST)
-        until(lambda: link.stats().conns == 1)
+        for code in (NOTIFY, REQUEST, REQUEST):         # on one Conn: each request of it is told
+            peer.send(2, code)
+        peer.send(4, REQUEST)
+        until(lambda: link.stats().packets_received == 4)
         link.close_accept()
-        assert peer.recv().error == "refused"
+        assert [(packet.conn_id, packet.error) for packet in (peer.recv(), peer.recv(), peer.recv())] == \
+            [(2, "refused"), (2, "refused"), (4, "refused")]
+        quiet(link, peer)
+        stats = link.stats()
+        assert (stats.refused_conns, stats.ignored_packets) == (3, 1)
         at_rest(link)
 
 

@@ -7,6 +7,8 @@
  */
 #include "link.h"
 
+#define CLOSED "connection closed"
+
 /* ---- memory ----------------------------------------------------------------------------------------------------- */
 
 static nl_conn *conn_alloc_locked(nl_link *link) NL_LOCKED
@@ -144,28 +146,32 @@ static nl_pkt *inbox_pop_locked(nl_conn *conn) NL_LOCKED
     return p;
 }
 
-/* Nobody will read what is there. With `answer` the requests among it are told so. */
-void nl_conn_drop_inbox_locked(nl_conn *conn, bool answer)
+/* Nobody will read what is there. With a text the requests among it are told so; the number of those. May drop mu then. */
+size_t nl_conn_drop_inbox_locked(nl_conn *conn, const char *text)
 {
     nl_link *link = conn->link;
     nl_pkt *p = conn->in_first, *next;
+    size_t told = 0;
 
     conn->in_first = NULL;
     conn->in_last = &conn->in_first;
     for (; p; p = next) {
         next = p->next;
         uncharge_locked(conn, p);
-        if (answer && link->accept != NL_ACCEPT_IGNORE && nl_code_is_request(link->wire, link->version, p->pub.code))
-            nl_tx_reply_locked(link, conn->id, "connection closed");
-        else if (answer)
+        if (text && link->accept != NL_ACCEPT_IGNORE && nl_code_is_request(link->wire, link->version, p->pub.code)) {
+            nl_tx_reply_locked(link, conn->id, text);
+            told++;
+        } else if (text) {
             link->stats.ignored_packets++;
+        }
         nl_packet_free(&p->pub);
-        if (answer)
+        if (text)
             nl_tx_relieve_locked(link);
     }
     nl_rx_unpause_locked(link);
-    if (answer)
+    if (text)
         nl_tx_kick_locked(link);
+    return told;
 }
 
 void nl_conn_push_locked(nl_conn *conn, nl_pkt *p)
@@ -206,21 +212,20 @@ void nl_conn_end_locked(nl_conn *conn, nl_conn_state state)
             nl_table_bury(&link->table, key, NL_ENTRY_CLOSED, now + link->limits.closed_ns);
         }
     }
-    nl_conn_drop_inbox_locked(conn, false);
+    nl_conn_drop_inbox_locked(conn, NULL);
     nl_waiters_wake_locked(link, &conn->waiters);
     nl_waiters_wake_locked(link, &link->tx.waiters);        /* its senders among them; the others go back to sleep */
 }
 
 /* Nobody receives any more. The peer's requests that wait unread are answered as those that come later will be: whether it is
- * told must not depend on which side of close its request arrived. May drop mu. */
-static void end_recv_locked(nl_conn *conn) NL_LOCKED
+ * told must not depend on which side of close its request arrived. Returns how many were told. May drop mu. */
+static size_t end_recv_locked(nl_conn *conn, const char *text) NL_LOCKED
 {
     if (conn->state != NL_CONN_OPEN)
-        return;
+        return 0;
     conn->state = NL_CONN_RECV_CLOSED;
     nl_waiters_wake_locked(conn->link, &conn->waiters);
-    if (conn->in_first)
-        nl_conn_drop_inbox_locked(conn, true);
+    return conn->in_first ? nl_conn_drop_inbox_locked(conn, text) : 0;
 }
 
 void nl_conn_rele(nl_conn *conn)
@@ -232,7 +237,7 @@ void nl_conn_rele(nl_conn *conn)
     nl_link_hold_memory(link);
     nl_link_lock(link);
     if (atomic_load_explicit(&conn->refs, memory_order_acquire) == 1)
-        end_recv_locked(conn);          /* the last reference: dropping a Conn tells the peer what closing it does */
+        end_recv_locked(conn, CLOSED);  /* the last reference: dropping a Conn tells the peer what closing it does */
     nl_conn_unref_locked(conn);
     nl_link_unlock(link);
     nl_link_rele_memory(link);
@@ -243,7 +248,7 @@ void nl_conn_close(nl_conn *conn)
     if (!nl_link_enter(conn->link))
         return;
     if (conn->link->state < NL_LINK_CLOSING) {          /* else the link's end stays what its ops report */
-        end_recv_locked(conn);
+        end_recv_locked(conn, CLOSED);
         nl_conn_end_locked(conn, NL_CONN_CLOSED);
     }
     nl_link_leave(conn->link);
@@ -253,7 +258,7 @@ void nl_conn_close_recv(nl_conn *conn)
 {
     if (!nl_link_enter(conn->link))
         return;
-    end_recv_locked(conn);
+    end_recv_locked(conn, CLOSED);
     nl_link_leave(conn->link);
 }
 
@@ -401,15 +406,10 @@ void nl_link_close_accept(nl_link *link)
         return;
     link->accept_closed = true;
     while ((conn = backlog_pop_locked(link))) {
-        if (conn->in_first && link->accept == NL_ACCEPT_QUEUE && link->state == NL_LINK_OPEN &&
-            nl_code_is_request(link->wire, link->version, conn->in_first->pub.code)) {
-            nl_tx_reply_locked(link, conn->id, "connection refused");
-            link->stats.refused_conns++;
-        }
+        size_t told = link->state == NL_LINK_OPEN ? end_recv_locked(conn, "connection refused") : 0;
+        link->stats.refused_conns += told;
         nl_conn_unref_locked(conn);
-        nl_tx_relieve_locked(link);
     }
-    nl_tx_kick_locked(link);
     nl_waiters_wake_locked(link, &link->acceptors);
     nl_link_leave(link);
 }

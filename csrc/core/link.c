@@ -414,7 +414,7 @@ static void shut_locked(nl_link *link) NL_LOCKED
     link->state = NL_LINK_CLOSING;
     wake_all_locked(link);
     for (nl_conn *conn; (conn = nl_table_next(&link->table, &at));)
-        nl_conn_drop_inbox_locked(conn, false);
+        nl_conn_drop_inbox_locked(conn, NULL);
     while (!nl_list_empty(&link->backlog)) {
         nl_conn *conn = NL_ITEM(link->backlog.next, nl_conn, item);
         nl_list_del(&conn->item);

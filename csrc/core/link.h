@@ -258,7 +258,7 @@ nl_err   nl_conn_open_locked(nl_link *link, nl_conn **out) NL_LOCKED; /* one of 
 uint32_t nl_id_next_locked(nl_link *link) NL_LOCKED;
 void     nl_conn_unref_locked(nl_conn *conn) NL_LOCKED;         /* drops a reference; the last one ends the Conn */
 void     nl_conn_end_locked(nl_conn *conn, nl_conn_state state) NL_LOCKED; /* out of the table, no inbox, all woken */
-void     nl_conn_drop_inbox_locked(nl_conn *conn, bool answer) NL_LOCKED;
+size_t   nl_conn_drop_inbox_locked(nl_conn *conn, const char *text) NL_LOCKED;  /* NULL: tells nobody */
 void     nl_conn_trim_locked(nl_link *link) NL_LOCKED;                  /* frees the Conns kept for reuse */
 void     nl_conn_push_locked(nl_conn *conn, nl_pkt *p) NL_LOCKED;
 void     nl_ask_deliver_locked(nl_conn *conn, nl_pkt *p) NL_LOCKED;     /* the answer of conn->ask or conn->batch */

@@ -81,7 +81,7 @@ PyObject *nlpy_link_ask_many(nlpy_link *self, PyObject *const *args, Py_ssize_t 
     if (nlpy_args(&ask_many_sig, args, nargs, kwnames, arg) < 0 || nlpy_deadline(arg[1], &deadline) < 0 ||
         !nlpy_link_is_ready(self) || gather(self, arg[0], &list, &outs) < 0)
         return NULL;
-    size_t n = (size_t)PyTuple_GET_SIZE(list);
+    size_t n = (size_t)PyTuple_GET_SIZE(list), sent = 0;
     nl_packet **answers = PyMem_Calloc(n + 1, sizeof *answers);
     if (!answers) {
         PyErr_NoMemory();
@@ -92,17 +92,17 @@ PyObject *nlpy_link_ask_many(nlpy_link *self, PyObject *const *args, Py_ssize_t 
         result = PyList_New((Py_ssize_t)n);
     else if (err == NL_ENOMEM)
         PyErr_NoMemory();
+    for (; batch && sent < n && nl_ask_many_maybe_sent(batch, sent); sent++)
+        ;
+    nl_ask_many_end(batch);         /* from here on nobody brings answers */
     for (size_t i = 0; result && i < n; i++) {
-        bool maybe_sent = batch && nl_ask_many_maybe_sent(batch, i);
-        PyObject *item = outcome(self, answers[i], err, maybe_sent, outs[i].len);
+        PyObject *item = outcome(self, answers[i], err, i < sent, outs[i].len);
         answers[i] = NULL;
         if (!item)
             Py_CLEAR(result);
         else
             PyList_SET_ITEM(result, (Py_ssize_t)i, item);
     }
-    if (batch)
-        nl_ask_many_end(batch);
     for (size_t i = 0; i < n; i++)
         nl_packet_free(answers[i]);
     PyMem_Free(answers);
