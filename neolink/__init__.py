@@ -12,11 +12,6 @@
 
 A NodeLink is a socket to another node, on which many Conns are multiplexed. Every blocking call takes `timeout` in
 seconds: None waits for ever, 0 polls. Every method is safe from any thread.
-
-Short programs spend most of their time importing. So importing the package loads what a raw link needs, and no heavy
-module of the standard library: those are imported in the functions that need them, names for type checkers only are
-imported under TYPE_CHECKING (which is set to False here, for typing.TYPE_CHECKING would cost all of typing), and the
-public names in _LATER are loaded when they are first asked for.
 """
 import atexit
 
@@ -47,6 +42,10 @@ from neolink.errors import (
     UnexpectedMessage,
 )
 
+# Short programs spend most of their time importing. So to import the package loads what a raw link needs, and no heavy
+# module of the standard library: functions import those that they need, and names that only type checkers need are
+# imported under TYPE_CHECKING, which type checkers take for true wherever it comes from; typing's own costs all of
+# typing. The public names in _LATER are loaded when they are first asked for.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from neolink._kinds import Address, Limits, LinkStats, Role, WireName
@@ -64,7 +63,6 @@ __all__ = [
 
 _LATER = {"Address": "_kinds", "Limits": "_kinds", "LinkStats": "_kinds", "Role": "_kinds", "WireName": "_kinds",
           "Trace": "_trace", "TraceEvent": "_trace"}
-"""The modules of the names that are loaded late."""
 
 if not TYPE_CHECKING:               # else any misspelled name would pass the type checker
     def __getattr__(name):

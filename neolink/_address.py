@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from neolink import _core
 
-TYPE_CHECKING = False
+TYPE_CHECKING = False               # __init__.py says why
 if TYPE_CHECKING:
     from typing import Any, TypeAlias
 

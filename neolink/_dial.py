@@ -10,7 +10,7 @@ from neolink import _address, _core, errors
 from neolink._link import NodeLink
 from neolink._typed import Deadline
 
-TYPE_CHECKING = False
+TYPE_CHECKING = False               # __init__.py says why
 if TYPE_CHECKING:
     from typing import Literal
 

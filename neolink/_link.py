@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from neolink import _core, _typed
 
-TYPE_CHECKING = False
+TYPE_CHECKING = False               # __init__.py says why
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterable

@@ -13,7 +13,7 @@ import time
 
 from neolink import _core, errors
 
-TYPE_CHECKING = False
+TYPE_CHECKING = False               # __init__.py says why
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from types import ModuleType

@@ -29,7 +29,7 @@ the same to programs, and `__cause__` is the OSError behind it, if there is one.
 """
 from __future__ import annotations
 
-TYPE_CHECKING = False          # so that importing the package does not import typing: neolink/__init__.py
+TYPE_CHECKING = False               # __init__.py says why
 if TYPE_CHECKING:
     from typing import Any
 

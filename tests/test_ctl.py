@@ -17,7 +17,8 @@ import pytest
 from cluster_fakes import CAPTURES, M1, NODES, OUT, S1, S2, UP, FakeAdmin, Hangup, Replay, ack, denied, not_ready, table
 
 from neolink import proto
-from neolink.cli import main
+from neolink.cli import _ctl_quick, _parser, main
+from neolink.cli.ctl import _parsed
 from neolink.proto import ClusterStates, ErrorCodes, NodeStates
 
 Said = tuple[int, str, str]
@@ -303,6 +304,27 @@ def test_the_port_may_be_left_out(given: str, dialed: str) -> None:
     from neolink.cli.ctl import _address
 
     assert _address(argparse.Namespace(address=given)) == dialed
+
+
+@pytest.mark.parametrize("words", [
+    "print cluster", "-a h:1 print cluster", "print cluster -a h:1", "--timeout 3 print -a g:2 --address h:1 cluster",
+    "--tls ca cert key -a h:1 print cluster --timeout 0.5"])
+def test_the_quick_way_reads_as_the_long_one_does(words: str) -> None:
+    args = _parsed(_parser("ctl").parse_args(["ctl", *words.split()]))
+    assert args.words == ["print", "cluster"]
+    long = {"address": args.address and [args.address], "timeout": args.timeout, "tls": args.tls}
+    quick = _ctl_quick._plain(words.split())
+    assert quick is not None
+    seconds = {"timeout": float(quick["timeout"][0])} if "timeout" in quick else {}
+    assert {**quick, **seconds} == {name: value for name, value in long.items() if value is not None}
+
+
+@pytest.mark.parametrize("words", [
+    "", "print", "print node", "print cluster storage", "cluster print", "--json print cluster", "print cluster --watch",
+    "-a", "print cluster -a", "--tls ca cert print cluster", "--address=h:1 print cluster", "-a -h print cluster",
+    "-ah:1 print cluster", "--help print cluster", "-- print cluster"])
+def test_all_else_is_for_the_long_way(words: str) -> None:
+    assert _ctl_quick._plain(words.split()) is None
 
 
 def test_a_cluster_of_our_own(capsys: pytest.CaptureFixture[str]) -> None:

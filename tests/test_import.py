@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from cluster_fakes import FakeAdmin
 
 import neolink
 from neolink import _core, _dial, _kinds, _link, _trace, errors
@@ -40,6 +41,14 @@ with neolink.listen("127.0.0.1:0") as listener:
             conn.send(3)
 """
     assert loaded(f"exec({program!r})") & HEAVY == set()
+
+
+def test_print_cluster_loads_nothing_heavy():
+    with FakeAdmin() as admin:
+        program = f"from neolink.cli import main; main(['ctl', '-a', {admin.address!r}, 'print', 'cluster'])"
+        modules = loaded(program)
+    assert "RUNNING" in modules         # what the command printed
+    assert modules & HEAVY == {"neolink.cli"}
 
 
 @pytest.mark.parametrize("name", neolink.__all__)

@@ -2,16 +2,21 @@
 """The command line: `neolink` and `python -m neolink`.
 
 A subcommand is a module of this package with `register(subparsers)`, which adds its parser and sets `run`, a function of
-the parsed arguments that returns the exit status. Only the module that is asked for is imported, because starting is
-most of what a short command costs. What goes wrong is said in words on stderr; a traceback is a bug of ours.
+the parsed arguments that returns the exit status. What goes wrong is said in words on stderr; a traceback is a bug of
+ours.
+
+Starting is most of what a short command costs, so only the module that is asked for is imported; and the command that
+scripts ask in loops, `ctl print cluster`, is known without so much as argparse (_ctl_quick).
 """
 from __future__ import annotations
 
-import argparse
-import importlib
 import os
 import sys
-from collections.abc import Sequence
+
+TYPE_CHECKING = False               # neolink/__init__.py says why
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
 
 COMMANDS = {
     "demo": "links at work: round trips and throughput, on loopback or against a live node",
@@ -23,6 +28,9 @@ EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
 
 def _parser(wanted: str | None) -> argparse.ArgumentParser:
+    import argparse
+    import importlib
+
     from neolink import __version__
 
     parser = argparse.ArgumentParser(prog="neolink", description="The NEO link layer, from the command line.")
@@ -36,15 +44,23 @@ def _parser(wanted: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def _run(args: list[str]) -> int:
+    if args[:1] == ["ctl"]:
+        from neolink.cli import _ctl_quick
+
+        status = _ctl_quick.run(args[1:])
+        if status is not None:
+            return status
+    parsed = _parser(args[0] if args and args[0] in COMMANDS else None).parse_args(args)
+    return int(parsed.run(parsed))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0 when it was done, 2 when it was called wrongly, others as documented."""
     from neolink import Error
 
-    args = list(sys.argv[1:] if argv is None else argv)
-    parser = _parser(args[0] if args and args[0] in COMMANDS else None)
-    parsed = parser.parse_args(args)
     try:
-        status = int(parsed.run(parsed))
+        status = _run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()              # here, where a reader that has gone can still be handled, and not at exit
         return status
     except KeyboardInterrupt:

@@ -9,18 +9,19 @@ has the schemas). Errors are words on stderr, and a status:
 
 What the admin refuses reads as from neoctl, which knows only 0 and 1; so "nothing to do" is 0, unless it is asked for.
 
-Starting is most of what a short command costs, so the package that does the work is imported late, and `print cluster`
-does without (_ctl_quick).
+Starting is most of what a short command costs, so the package that does the work is imported late. A plain `print
+cluster` does not even come here: _ctl_quick.
 """
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from neolink.cli import _ctl_quick
 
 if TYPE_CHECKING:
     from neolink import TLS
@@ -43,9 +44,6 @@ exit status:
   {NOTHING}  there was nothing to do (only with --exit-code; else {DONE}, as with neoctl)
   {UNKNOWN}  the admin or the master went away over it: done or not, nobody can tell"""
 
-DEFAULT_ADMIN = "127.0.0.1:9999"        # neoctl's own
-DEFAULT_PORT = 9999
-CALL_SECONDS = 10.0
 WATCH_SECONDS = 1.0
 
 
@@ -64,12 +62,12 @@ def _options() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     add = options.add_argument
     add("-a", "--address", metavar="ADMIN", help="HOST:PORT of an admin, or of several; default: $NEOLINK_ADMIN, then "
-        + DEFAULT_ADMIN)
+        + _ctl_quick.DEFAULT_ADMIN)
     add("--embedded", action="store_true", help="try it out: a small cluster of our own for this one command")
     add("--json", action="store_true", help="data for scripts; compact, one line each, with --watch")
     add("--lines", action="store_true", help="neoctl's lines, on a terminal too")
     add("--timeout", type=float, metavar="S",
-        help=f"seconds for the command (default: {CALL_SECONDS:g}; --wait: for ever)")
+        help=f"seconds for the command (default: {_ctl_quick.CALL_SECONDS:g}; --wait: for ever)")
     add("--tls", nargs=3, metavar=("CA", "CERT", "KEY"), help="speak TLS with these files")
     add("--watch", action="store_true", help="print commands: again when something changed, until interrupted")
     add("--every", type=float, metavar="S", help=f"how often --watch looks (default: {WATCH_SECONDS:g})")
@@ -90,29 +88,17 @@ def run(args: argparse.Namespace) -> int:
     """Read the words, run the command, print what came of it."""
     args = _parsed(args)
     try:
-        if _hurries(args) and _quickly(args):
-            return DONE
         return _at_length(args)
     except BrokenPipeError:
         raise
     except Exception as error:
-        kind, status, text = _explained(error, args)
-        return _failed(args, kind, text, status)
+        return failed(error, args)
 
 
-def _hurries(args: argparse.Namespace) -> bool:
-    """`print cluster`, and nothing fancy."""
-    fancy = (args.json, args.watch, args.wait, args.dry_run, args.embedded, args.completion)
-    return args.words == ["print", "cluster"] and not any(fancy) and not sys.stdout.isatty()
-
-
-def _quickly(args: argparse.Namespace) -> bool:
-    from neolink.cli import _ctl_quick
-
-    state = _ctl_quick.cluster_state(_address(args), _tls(args), _timeout(args))
-    if state is not None:
-        print(state)
-    return state is not None
+def failed(error: Exception, args: argparse.Namespace) -> int:
+    """Say what went wrong. The exit status."""
+    kind, status, text = _explained(error, args)
+    return _failed(args, kind, text, status)
 
 
 def _at_length(args: argparse.Namespace) -> int:
@@ -177,20 +163,11 @@ def _tls(args: argparse.Namespace) -> TLS | None:
 
 
 def _timeout(args: argparse.Namespace) -> float:
-    return CALL_SECONDS if args.timeout is None else float(args.timeout)
+    return _ctl_quick.CALL_SECONDS if args.timeout is None else float(args.timeout)
 
 
 def _address(args: argparse.Namespace) -> str:
-    """The admin's address(es). As with neoctl, the port may be left out."""
-    given = args.address or os.environ.get("NEOLINK_ADMIN") or DEFAULT_ADMIN
-    if given.startswith("unix:"):
-        return str(given)
-    return " ".join(_with_port(one) for one in given.replace(",", " ").split())
-
-
-def _with_port(address: str) -> str:
-    host = address.rpartition("]")[2] if address.startswith("[") else address
-    return address if ":" in host else f"{address}:{DEFAULT_PORT}"
+    return _ctl_quick.address(args.address)
 
 
 # ---- printing
