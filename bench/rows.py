@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -343,21 +345,37 @@ def beside_busy(settings: Settings) -> Iterator[Result]:
                             "bare": f"{micros(bare)} -> {micros(bare_busy)}"})
 
 
+def fresh(command: list[str], **variables: str) -> str:
+    """What a program in Python prints that is started anew: with its modules compiled, as they are where users have
+    them, whatever this program's environment says about that."""
+    environment = {**os.environ, **variables, "PYTHONPYCACHEPREFIX": str(folder() / "pycache")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    return subprocess.run(command, cwd=HERE, env=environment, check=True, text=True, stdout=subprocess.PIPE).stdout
+
+
+def in_turns(settings: Settings, *programs: Callable[[], int]) -> list[list[int]]:
+    """The nanoseconds that these say they took, in the rounds; a first one does not count."""
+    rounds = [[program() for program in programs] for _ in range(settings.rounds + 1)]
+    return [list(column) for column in zip(*rounds[1:], strict=True)]
+
+
+def time_of_programs(title: str, ours: list[int], theirs: list[int], goal: float) -> Result:
+    """Our time over theirs, round by round."""
+    return Result(title, "", Spread.of([a / b for a, b in zip(ours, theirs, strict=True)]), "x", goal,
+                  notes={name: f"{statistics.median(times) / 1e6:.1f} ms"
+                         for name, times in (("ours", ours), ("theirs", theirs))})
+
+
 @row(12, "Import time")
 def import_time(settings: Settings) -> Iterator[Result]:
     need("neolink")
     measure = "import time; t = time.perf_counter_ns(); import {}; print(time.perf_counter_ns() - t)"
-    times: dict[str, list[int]] = {"socket, struct": [], "neolink": []}
-    for _ in range(settings.rounds):
-        for modules, record in times.items():
-            done = subprocess.run([sys.executable, "-c", measure.format(modules)], cwd=HERE, check=True, text=True,
-                                  stdout=subprocess.PIPE)
-            record.append(int(done.stdout))
-    ours, bare = times["neolink"], times["socket, struct"]
-    yield Result("import neolink / import socket, struct", "",
-                 Spread.of([a / b for a, b in zip(ours, bare, strict=True)]), "x", 1.5,
-                 notes={"ours": f"{statistics.median(ours) / 1e6:.1f} ms",
-                        "bare": f"{statistics.median(bare) / 1e6:.1f} ms"})
+
+    def importing(modules: str) -> Callable[[], int]:
+        return lambda: int(fresh([sys.executable, "-c", measure.format(modules)]))
+
+    ours, bare = in_turns(settings, importing("neolink"), importing("socket, struct"))
+    yield time_of_programs("import neolink / import socket, struct", ours, bare, 1.5)
 
 
 def certificates() -> list[str]:
@@ -393,13 +411,21 @@ def tls(settings: Settings) -> Iterator[Result]:
                     yield speed_of("1 MiB packets / OpenSSL in C", place, ours, bare, 0.9, **notes)
 
 
+def duration(command: list[str], **variables: str) -> int:
+    """The nanoseconds from the start of a program in Python to its end, which prints the state of a cluster."""
+    start = time.perf_counter_ns()
+    if (said := fresh(command, **variables).strip()) != "RUNNING":
+        raise RuntimeError(f"{' '.join(command)} printed {said}")
+    return time.perf_counter_ns() - start
+
+
 def neopy_peers() -> ModuleType:
     """tests/interop/peers.py, which knows how to find and start NEO/py."""
     sys.path.insert(0, str(HERE.parent / "tests" / "interop"))
     return importlib.import_module("peers")
 
 
-@row(14, "Live NEO/py admin: typed AskClusterState against NEO/py's NeoCTL")
+@row(14, "Live NEO/py admin: typed AskClusterState against NEO/py's NeoCTL, and ctl against neoctl")
 def live_admin(settings: Settings) -> Iterator[Result]:
     need("neolink", "msgspec")
     peers = neopy_peers()
@@ -418,6 +444,11 @@ def live_admin(settings: Settings) -> Iterator[Result]:
                 race([theirs, ours], settings)
                 yield time_of("link.ask(message) / NeoCTL", place, ours, theirs, 0.5, ours=micros(ours),
                               NeoCTL=micros(theirs))
+            words = ["-a", address, "print", "cluster"]
+            ctl = [sys.executable, "-c", "from neolink.cli import main; main()", "ctl", *words]
+            neoctl = software.command("neoctl", *words)
+            ours_ns, theirs_ns = in_turns(settings, lambda: duration(ctl), lambda: duration(neoctl, **software.env()))
+            yield time_of_programs("neolink ctl print cluster / neoctl", ours_ns, theirs_ns, 0.35)
         finally:
             cluster.stop()
 

@@ -33,8 +33,9 @@ class NodeLink(_core.NodeLink):
         fd = sock if isinstance(sock, int) else _descriptor(sock)
         if fd < 0:
             raise ValueError("sock is closed")
-        super().__init__(fd, role if isinstance(role, str) else role.value, wire=wire, routing=routing, accept=accept, tls=tls, limits=limits,
-                         raw=raw, timeout=timeout, first_id=_first_id)
+        role = str(getattr(role, "value", role))        # a Role, without importing enum for it
+        super().__init__(fd, role, wire=wire, routing=routing, accept=accept, tls=tls, limits=limits, raw=raw,
+                         timeout=timeout, first_id=_first_id)
         if not isinstance(sock, int):
             sock.detach()
 

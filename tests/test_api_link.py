@@ -39,7 +39,7 @@ def test_descriptor_belongs_to_the_link():
 
 
 @pytest.mark.parametrize("bad, error", [
-    ({"role": "king"}, ValueError), ({"wire": "X"}, ValueError), ({"wire": "auto"}, ValueError),
+    ({"role": "king"}, ValueError), ({"role": None}, ValueError), ({"wire": "X"}, ValueError), ({"wire": "auto"}, ValueError),
     ({"routing": "x"}, ValueError), ({"accept": "x"}, ValueError), ({"tls": 5}, TypeError), ({"limits": 5}, TypeError),
     ({"limits": neolink.Limits(conns=-1)}, ValueError), ({"limits": neolink.Limits(conns=1.5)}, TypeError),
     ({"limits": neolink.Limits(rx_policy="x")}, ValueError),

@@ -320,8 +320,8 @@ def test_the_quick_way_reads_as_the_long_one_does(words: str) -> None:
 
 
 @pytest.mark.parametrize("words", [
-    "", "print", "print node", "print cluster storage", "cluster print", "--json print cluster", "print cluster --watch",
-    "-a", "print cluster -a", "--tls ca cert print cluster", "--address=h:1 print cluster", "-a -h print cluster",
+    "", "print", "print node", "print cluster storage", "cluster print", "--json print cluster",
+    "print cluster --watch", "-a", "print cluster -a", "--tls ca cert print cluster", "--address=h:1 print cluster", "-a -h print cluster",
     "-ah:1 print cluster", "--help print cluster", "-- print cluster"])
 def test_all_else_is_for_the_long_way(words: str) -> None:
     assert _ctl_quick._plain(words.split()) is None
