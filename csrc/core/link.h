@@ -57,6 +57,7 @@ typedef struct nl_waiter {
     bool        ready NL_MU;            /* woken for its own sake */
     bool        leader NL_MU;           /* holds, or was handed, the read token */
     bool        asleep NL_MU;           /* on the futex; a leader is not, and costs its waker no system call */
+    bool        coming NL_MU;           /* was posted asleep, and has not had the lock since */
     int         wake_fd NL_MU;          /* >= 0: it sleeps in poll and this wakes it */
     atomic_uint word;                   /* futex: 1 when posted */
 } nl_waiter;
@@ -128,7 +129,8 @@ typedef struct nl_tx {
     size_t       ctl_behind NL_MU;      /* ... and these replies, queued behind the mark, remain */
     nl_list      waiters NL_MU;         /* senders that wait for room */
     int64_t      notified_ns NL_MU;     /* when the last notification came */
-    bool         corked NL_MU;          /* the poller's timer is set, to write what a burst left behind */
+    bool         corked NL_MU;          /* the poller's timer is set, to write what a burst or a crowd left behind */
+    unsigned     crowd NL_MU;           /* the queue is written when so many of link.coming have come: see tx.c */
 } nl_tx;
 
 struct nl_link {
@@ -145,6 +147,7 @@ struct nl_link {
     uint32_t     watching NL_MU;        /* the events the poller watches for now */
     nl_list      close_waiters NL_MU;   /* threads in close */
     nl_list      posted NL_MU;          /* sleepers that nl_link_unlock has to wake */
+    unsigned     coming NL_MU;          /* waiters that were posted asleep and have not had the lock since */
 
     nl_rx        rx;
     nl_tx        tx;
@@ -241,6 +244,7 @@ void   nl_tx_kick_locked(nl_link *link) NL_LOCKED;      /* see that the queue is
 void   nl_tx_reply_locked(nl_link *link, uint32_t id, const char *text) NL_LOCKED; /* queue a "refused" or "closed" */
 void   nl_tx_relieve_locked(nl_link *link) NL_LOCKED;   /* kick, when many replies wait; may drop mu meanwhile */
 void   nl_tx_event(nl_link *link);                      /* poller: there is room. mu not held */
+void   nl_tx_came_locked(nl_link *link) NL_LOCKED;      /* one of link.coming has come; may drop mu meanwhile */
 void   nl_tx_drop_locked(nl_link *link) NL_LOCKED;                      /* the queue will never leave */
 void   nl_tx_last_words_locked(nl_link *link) NL_LOCKED; /* the reader has come to the end: what TLS says to that */
 /* For close, which holds both tokens and not mu: writes what the socket takes. 0 all gone, EAGAIN, or an errno. */

@@ -47,7 +47,7 @@ void nl_waiter_init(nl_waiter *w) NL_UNSHARED
     nl_list_init(&w->all);
     nl_list_init(&w->on);
     nl_list_init(&w->posted);
-    w->ready = w->leader = w->asleep = false;
+    w->ready = w->leader = w->asleep = w->coming = false;
     w->wake_fd = -1;
     atomic_init(&w->word, 0);
 }
@@ -61,6 +61,8 @@ static void waiter_post_locked(nl_link *link, nl_waiter *w) NL_LOCKED
     } else if (w->asleep) {
         nl_list_del(&w->posted);
         nl_list_push(&link->posted, &w->posted);
+        link->coming += !w->coming;
+        w->coming = true;
     }
 }
 
@@ -95,6 +97,11 @@ int nl_waiter_sleep_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
     nl_list_del(&w->posted);
     w->asleep = false;
     atomic_store_explicit(&w->word, 0, memory_order_relaxed);
+    if (w->coming) {
+        w->coming = false;
+        link->coming--;
+        nl_tx_came_locked(link);
+    }
     return r;
 }
 
@@ -552,7 +559,7 @@ nl_err nl_rx_wait_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
     int late = 0, turns = 0;
 
     nl_list_push(&link->rx.waiters, &w->all);
-    if (link->tx.first)
+    if (link->tx.first && !link->tx.crowd)
         nl_tx_kick_locked(link);            /* what is corked must not wait for us; drops mu, so only now that w can be woken */
     link->stats.waiters++;
     while (!w->ready && e == NL_OK) {

@@ -19,6 +19,13 @@
  * leaves with CORK_BYTES of its kind, with the next packet that is no notification, when anybody waits for anything on the
  * link, at close, or after NL_CORK_NS by the poller's timer. A notification by itself leaves at once.
  *
+ * A crowd. A batch of answers wakes many threads at once, and each may send its next request within microseconds; a write
+ * for each would cost more than all else they do. So a small packet that is sent while CROWD or more woken threads are on
+ * their way to the link's lock (link.coming) is only queued. It leaves when as many have had the lock as were on their way
+ * when the first one was queued: the last of them writes for all. To come that far they need the processor and nothing
+ * else, no lock of a caller's and no GIL, so this waits for the scheduler only; and where that keeps one of them waiting,
+ * no longer than NL_CORK_NS, by the same timer.
+ *
  * Failure: the fault is kept in tx_fault and the socket is shut down both ways; but what the peer sent before it went is
  * still in the socket, so the link goes down only when a reader has come to the end of it.
  */
@@ -33,6 +40,7 @@
 #define BURST_NS      INT64_C(20000)            /* notifications closer than this are a burst */
 #define CORK_BYTES    ((size_t)16 << 10)        /* a burst is written whenever so much waits ... */
 #define CORK_PACKET   ((size_t)1 << 10)         /* ... and larger packets are worth a write of their own */
+#define CROWD         2u                        /* so many woken threads on their way are worth waiting for */
 #define TLS_STEP      ((size_t)128 << 10)       /* plaintext encrypted before the socket is tried again */
 #define TLS_RECORD    ((size_t)16 << 10)        /* what one record holds */
 
@@ -239,6 +247,7 @@ void nl_tx_drop_locked(nl_link *link)
     }
     tx->last = &tx->first;
     tx->bytes = 0;
+    tx->crowd = 0;
     forget_replies(tx);
     nl_waiters_wake_locked(link, &tx->waiters);
 }
@@ -333,8 +342,15 @@ void nl_tx_kick_locked(nl_link *link)
 {
     if (link->tx.holder != NL_TX_NONE || !tx_pending(link) || link->state != NL_LINK_OPEN)
         return;
+    link->tx.crowd = 0;
     tx_take_locked(link, NL_TX_THREAD);
     tx_run_locked(link, 0);
+}
+
+void nl_tx_came_locked(nl_link *link)
+{
+    if (link->tx.crowd && --link->tx.crowd == 0)
+        nl_tx_kick_locked(link);
 }
 
 /* Many replies are no flood as long as the peer reads them: whoever makes them in a loop writes in between. */
@@ -531,30 +547,55 @@ static nl_err send_now_locked(nl_link *link, nl_conn *conn, struct iovec iov[2],
     return send_error_locked(link, conn) != NL_OK ? send_error_locked(link, conn) : err;
 }
 
+/* What is queued now leaves within NL_CORK_NS, if nobody writes it before. */
+static void cork_locked(nl_link *link) NL_LOCKED
+{
+    if (!link->tx.corked) {
+        link->tx.corked = true;
+        nl_poller_timer(&link->pollee, sys_now_ns() + NL_CORK_NS);
+    }
+}
+
+/* Shall a packet wait for others of a crowd, with the token free? */
+static bool joins_crowd_locked(nl_link *link, size_t len) NL_LOCKED
+{
+    nl_tx *tx = &link->tx;
+
+    if (!tx->crowd && link->coming >= CROWD)
+        tx->crowd = link->coming;
+    return tx->crowd && len <= CORK_PACKET && tx->bytes < CORK_BYTES;
+}
+
 nl_err nl_tx_send_locked(nl_link *link, nl_conn *conn, uint32_t id, uint16_t code, const void *payload, size_t len,
                          int64_t deadline_ns, bool *maybe_sent)
 {
+    nl_tx *tx = &link->tx;
     uint8_t head[NL_HEAD_MAX];
     struct iovec iov[2];
+    bool joins;
     nl_err e;
 
     iov[0] = (struct iovec){ head, nl_wire_head(link->wire, id, code, len, head) };
     iov[1] = (struct iovec){ (void *)(uintptr_t)payload, len };
     if ((e = nl_tx_room_locked(link, conn, iov[0].iov_len + len, deadline_ns)) != NL_OK)
         return e;
-    if (link->tx.holder != NL_TX_NONE || link->tx.first) {
-        if ((e = nl_tx_queue_locked(link, id, code, payload, len)) == NL_OK && maybe_sent)
+    joins = tx->holder == NL_TX_NONE && joins_crowd_locked(link, len);
+    if (tx->holder == NL_TX_NONE && !tx->first && !joins) {
+        if (maybe_sent)
             *maybe_sent = true;
-        if (link->tx.holder == NL_TX_NONE)
-            nl_tx_kick_locked(link);
-        else
-            link->stats.tx_for_others++;
-        return e;
+        count_sent_locked(link, id, code, len);
+        return send_now_locked(link, conn, iov, deadline_ns);
     }
+    if ((e = nl_tx_queue_locked(link, id, code, payload, len)) != NL_OK)
+        return e;
     if (maybe_sent)
         *maybe_sent = true;
-    count_sent_locked(link, id, code, len);
-    return send_now_locked(link, conn, iov, deadline_ns);
+    link->stats.tx_for_others += joins || tx->holder != NL_TX_NONE;
+    if (joins)
+        cork_locked(link);
+    else
+        nl_tx_kick_locked(link);
+    return NL_OK;
 }
 
 nl_err nl_tx_notify_locked(nl_link *link, uint32_t id, uint16_t code, const void *payload, size_t len,
@@ -572,12 +613,10 @@ nl_err nl_tx_notify_locked(nl_link *link, uint32_t id, uint16_t code, const void
         return e;
     if (maybe_sent)
         *maybe_sent = true;
-    if (tx->bytes >= CORK_BYTES) {
+    if (tx->bytes >= CORK_BYTES)
         nl_tx_kick_locked(link);
-    } else if (!tx->corked) {
-        tx->corked = true;
-        nl_poller_timer(&link->pollee, now + NL_CORK_NS);
-    }
+    else
+        cork_locked(link);
     return NL_OK;
 }
 

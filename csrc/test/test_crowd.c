@@ -1,0 +1,211 @@
+/* Tests of many threads on one link: they are all woken, and what they send meanwhile leaves together, and in time.
+ *
+ * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Which thread comes when is the scheduler's choice. So the rules of a crowd are looked at with threads that are on their
+ * way for as long as the test likes, because they exist only as a number in the link; real threads have a test of their own.
+ */
+#include "link.h"
+
+#include "kit.h"
+
+#define ASKERS 12
+#define ROUNDS 100
+
+static void job_ask_often(job *j)
+{
+    for (j->n = 0; j->n < ROUNDS; j->n++) {
+        nl_packet *answer;
+        nl_ask ask;
+
+        must_be(nl_ask_begin(j->link, &ask, ASK, NULL, 0, in_ms(PATIENCE_MS), NULL), NL_OK);
+        must_be(nl_ask_wait(&ask, in_ms(PATIENCE_MS), &answer), NL_OK);
+        nl_ask_end(&ask);
+        must(answer->conn_id == ask.conn_id);
+        nl_packet_free(answer);
+    }
+}
+
+/* The peer answers whoever has asked in one write, so one read wakes them all. */
+static void test_all_are_woken(void **state)
+{
+    (void)state;
+    for_each_kind(k) {
+        nl_link_config c = config_of(NL_CLIENT, *k);
+        int peer;
+        nl_link *link = link_and_peer(&c, true, &peer);
+        job j[ASKERS];
+
+        for (int i = 0; i < ASKERS; i++) {
+            j[i] = (job){ .link = link };
+            job_start(&j[i], job_ask_often);
+        }
+        for (int round = 0; round < ROUNDS; round++) {
+            uint32_t ids[ASKERS];
+
+            for (int i = 0; i < ASKERS; i++)
+                ids[i] = peer_recv(peer, c.wire).id;
+            for (int i = 0; i < ASKERS; i++)
+                peer_send(peer, c.wire, ids[i], ANSWER, NULL, 0);
+        }
+        for (int i = 0; i < ASKERS; i++)
+            job_join(&j[i]);
+        must(stats_of(link).packets_received == ASKERS * ROUNDS && stats_of(link).waiters == 0);
+        nl_link_lock(link);
+        must(link->coming == 0 && nl_list_empty(&link->posted));
+        nl_link_unlock(link);
+        close(peer);
+        link_free(link);
+    }
+}
+
+/* A link for which `n` woken threads are on their way. */
+typedef struct crowd { nl_link *link; nl_conn *conn; int peer; } crowd;
+
+static crowd crowd_of(unsigned n)
+{
+    nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+    crowd w;
+
+    w.link = link_and_peer(&c, false, &w.peer);
+    w.conn = conn_new(w.link);
+    nl_link_lock(w.link);
+    w.link->coming = n;
+    nl_link_unlock(w.link);
+    return w;
+}
+
+/* One of them has the lock. */
+static void one_comes(crowd *w)
+{
+    nl_link_lock(w->link);
+    w->link->coming--;
+    nl_tx_came_locked(w->link);
+    nl_link_unlock(w->link);
+}
+
+/* From now on nothing leaves by the timer: it is said to be set already. */
+static void stop_timer(crowd *w)
+{
+    nl_link_lock(w->link);
+    w->link->tx.corked = true;
+    nl_link_unlock(w->link);
+}
+
+static void tell(crowd *w, size_t len)
+{
+    static const uint8_t bytes[4096];
+
+    send_ok(w->conn, ASK, bytes, len);
+}
+
+static void crowd_free(crowd *w)
+{
+    nl_link_lock(w->link);
+    w->link->coming = 0;
+    nl_link_unlock(w->link);
+    nl_conn_rele(w->conn);
+    close(w->peer);
+    link_free(w->link);
+}
+
+static void test_last_one_writes(void **state)
+{
+    crowd w = crowd_of(3);
+
+    (void)state;
+    stop_timer(&w);
+    tell(&w, 8);
+    one_comes(&w);
+    tell(&w, 8);                                /* it does not wait for more than the first one does */
+    one_comes(&w);
+    peer_silent(w.peer);
+    must(stats_of(w.link).tx_for_others == 2 && stats_of(w.link).tx_turns == 0);
+    one_comes(&w);
+    must(stats_of(w.link).tx_turns == 1 && stats_of(w.link).tx_bytes_queued == 0);
+    peer_recv(w.peer, NL_WIRE_2016);
+    peer_recv(w.peer, NL_WIRE_2016);
+    crowd_free(&w);
+}
+
+/* Those who come are counted, not who they are: threads that are woken later count as well, so the wait has an end. */
+static void test_others_count(void **state)
+{
+    crowd w = crowd_of(2);
+
+    (void)state;
+    stop_timer(&w);
+    tell(&w, 8);
+    for (int i = 0; i < 2; i++) {
+        nl_link_lock(w.link);
+        w.link->coming++;
+        nl_link_unlock(w.link);
+        one_comes(&w);
+    }
+    must(w.link->coming == 2 && stats_of(w.link).tx_bytes_queued == 0);
+    peer_recv(w.peer, NL_WIRE_2016);
+    crowd_free(&w);
+}
+
+/* One that is never given the processor does not keep what the others have sent. */
+static void test_starved_thread(void **state)
+{
+    crowd w = crowd_of(2);
+
+    (void)state;
+    tell(&w, 8);
+    must(stats_of(w.link).tx_for_others == 1);
+    peer_recv(w.peer, NL_WIRE_2016);
+    crowd_free(&w);
+}
+
+/* One thread on its way is no crowd; a large packet waits for nobody, and takes along what does. */
+static void test_no_crowd(void **state)
+{
+    crowd w = crowd_of(1);
+
+    (void)state;
+    stop_timer(&w);
+    tell(&w, 8);
+    peer_recv(w.peer, NL_WIRE_2016);
+    must(stats_of(w.link).tx_for_others == 0);
+    crowd_free(&w);
+
+    w = crowd_of(5);
+    stop_timer(&w);
+    tell(&w, 8);
+    peer_silent(w.peer);
+    tell(&w, 4096);
+    peer_recv(w.peer, NL_WIRE_2016);
+    peer_recv(w.peer, NL_WIRE_2016);
+    for (int i = 0; i < 17; i++)                /* nor do many small ones */
+        tell(&w, 1024);
+    for (int i = 0; i < 17; i++)
+        peer_recv(w.peer, NL_WIRE_2016);
+    crowd_free(&w);
+}
+
+/* A close delivers what waits for a crowd that does not come. */
+static void test_close_with_a_crowd(void **state)
+{
+    crowd w = crowd_of(2);
+
+    (void)state;
+    stop_timer(&w);
+    tell(&w, 8);
+    peer_silent(w.peer);
+    must_be(nl_link_close(w.link, in_ms(PATIENCE_MS)), NL_OK);
+    peer_recv(w.peer, NL_WIRE_2016);
+    peer_eof(w.peer);
+    crowd_free(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_all_are_woken), TEST(test_last_one_writes), TEST(test_others_count), TEST(test_starved_thread),
+        TEST(test_no_crowd), TEST(test_close_with_a_crowd),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
