@@ -86,6 +86,16 @@ def test_ids_on_wire_n() -> None:
             c.summary()
 
 
+def test_a_1_12_master_that_ends_over_a_backup_of_nobody() -> None:
+    with FakeAdmin("N") as admin, cluster.connect(admin.address, timeout=SECONDS) as c:
+        admin.on(proto.SetClusterState, proto.Error(ErrorCodes.PROTOCOL_ERROR, "connection to master lost"))
+        with pytest.raises(cluster.MasterLost, match="no upstream cluster is configured"):
+            c.set_state("starting_backup")
+        with pytest.raises(cluster.MasterLost) as caught:
+            c.set_state("stopping")
+        assert "upstream" not in str(caught.value)
+
+
 def test_a_snapshot_is_of_one_moment(admin: FakeAdmin, c: cluster.Admin) -> None:
     one, two = table({S1: UP}, ptid=1), table({S1: UP, S2: OUT}, ptid=2)
     admin.on(proto.AskPartitionList, one, two, two)

@@ -143,6 +143,18 @@ def test_a_secondary_master_tells_the_primary(house: House) -> None:
             assert client.nid == C1
 
 
+def test_a_secondary_master_that_names_masters_only(house: House) -> None:
+    """On wire N the first master in its list looks like none, so the primary may be any of them."""
+    host, port = house.master._listener.address
+    with FakeAdmin(house.wire) as secondary:
+        other = secondary._listener.address
+        secondary.on(proto.RequestIdentification,
+                     lambda _: [None, proto.NotPrimaryMaster(None, [(host, port), (other[0], other[1])])])
+        with cluster.client(secondary.address, "test", timeout=SECONDS) as client:
+            assert client.nid == C1
+        assert len(secondary.asked) == 1
+
+
 def test_masters_that_are_not_there_are_passed_over(house: House) -> None:
     with FakeAdmin() as gone:
         address = gone.address

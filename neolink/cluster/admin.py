@@ -141,9 +141,19 @@ class Admin:
         return self.set_state(ClusterStates.VERIFYING, timeout=timeout)
 
     def set_state(self, state: ClusterStates | str, *, timeout: Timeout = ...) -> Outcome:
-        """Start, stop, or begin or end to be a backup. Returns when the master has agreed, see wait_state()."""
-        message = proto.SetClusterState(values.member(ClusterStates, state))
-        return Outcome(True, self._do(message, self._deadline(timeout)))
+        """Start, stop, or begin or end to be a backup. Returns when the master has agreed, see wait_state().
+
+        STARTING_BACKUP ends the master of a 1.12 cluster that has no upstream cluster configured, where one of today
+        refuses. Nobody can be asked whether it has, so this cannot be refused here: MasterLost says so.
+        """
+        message, wire = proto.SetClusterState(values.member(ClusterStates, state)), self.wire
+        try:
+            return Outcome(True, self._do(message, self._deadline(timeout)))
+        except MasterLost as error:
+            if wire != "N" or message.state is not ClusterStates.STARTING_BACKUP:
+                raise
+            text = f"{error}; a 1.12 master ends over this when no upstream cluster is configured"
+            raise remote(MasterLost, error.message, code=error.code, text=text, cause=error) from error
 
     def set_replicas(self, number: int, *, timeout: Timeout = ...) -> Outcome:
         """Keep this many copies of everything beyond the first; takes effect with a tweak()."""

@@ -42,7 +42,8 @@ class Session:
         self.table: PartitionTable | None = None
         self.state: ClusterStates | None = None         # None: the master has not said; it serves us, so it runs
         self.secondary = False                          # this is a secondary master …
-        self.primary: tuple[str, int] | None = None     # … and this the primary, if it knows
+        self.primary: tuple[str, int] | None = None     # … and this the primary, if it tells …
+        self.masters: list[tuple[str, int]] = []        # … among these
         self.lost: Exception | None = None
         self._dialing = threading.Lock()                # guards the dict of storages, and one dial at a time
         self._storages: dict[int, neolink.NodeLink] = {}
@@ -158,9 +159,9 @@ class Session:
                     self.state = ClusterStates.RECOVERING
                 case proto.NotPrimaryMaster():
                     self.secondary = True
+                    self.masters = [(host, port) for host, port in message.known_masters]
                     if message.primary is not None:
-                        host, port = message.known_masters[message.primary]
-                        self.primary = host, port
+                        self.primary = self.masters[message.primary]
                     raise errors.LinkDown("this is a secondary master")
             self.changed.notify_all()
 

@@ -299,24 +299,27 @@ class Client:
             self._joining.release()
 
     def _join(self, deadline: Deadline) -> Session:
-        """Identify with the primary master: with the first that takes us, or whom a secondary points at."""
-        pause, nth = Pause(deadline), 0
+        """Identify with the primary master: with the first that takes us, or whom a secondary points at. On wire N it
+        cannot point at the first of the masters it names, so all of them are worth a try."""
+        pause, nth, masters = Pause(deadline), 0, list(self._masters)
         redirected: Any = None
         trouble: errors.Error | None = None
         while True:
-            target, redirected = redirected or self._masters[nth % len(self._masters)], None
+            target, redirected = redirected or masters[nth % len(masters)], None
             nth += 1
             try:
                 return self._try(target, deadline)
             except _Elsewhere as elsewhere:
-                redirected, trouble = elsewhere.address, errors.LinkDown(f"{target} is a secondary master")
-                if redirected is not None and redirected != target and deadline.left() != 0:
+                redirected, trouble = elsewhere.primary, errors.LinkDown(f"{target} is a secondary master")
+                named = [one for one in elsewhere.masters if one not in masters and "{}:{}".format(*one) not in masters]
+                masters += named
+                if (named or redirected is not None and redirected != target) and deadline.left() != 0:
                     continue
             except (NotReady, errors.DialError, errors.LinkDown) as error:
                 trouble = error
-                if isinstance(error, errors.DialError) and nth < len(self._masters):
+                if isinstance(error, errors.DialError) and nth < len(masters):
                     continue
-                if isinstance(error, errors.HandshakeError) and len(self._masters) == 1:
+                if isinstance(error, errors.HandshakeError) and len(masters) == 1:
                     raise
             except errors.Timeout as error:
                 raise trouble or error from None    # what there was to wait for tells more
@@ -337,7 +340,7 @@ class Client:
         except errors.LinkError as error:
             session.close()
             if session.secondary:
-                raise _Elsewhere(session.primary) from error
+                raise _Elsewhere(session.primary, session.masters) from error
             raise
         except BaseException:
             session.close()
@@ -356,11 +359,11 @@ class Client:
 
 
 class _Elsewhere(Exception):
-    """A secondary master answered; `address` is the primary's, if it knows."""
+    """A secondary master answered; it knows these masters, and perhaps which of them is the primary."""
 
-    def __init__(self, address: Any) -> None:
-        super().__init__(f"the primary master is at {address}")
-        self.address = address
+    def __init__(self, primary: Any, masters: list[Any]) -> None:
+        super().__init__(f"the primary master is at {primary}")
+        self.primary, self.masters = primary, masters
 
 
 def _object(answer: Any) -> Object:

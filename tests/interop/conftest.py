@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from .peers import Address, Cluster, GoProgram, PeerFailure, Process, TlsFiles, find_neopy
+from .peers import Address, Cluster, GoProgram, NeoPy, PeerFailure, Process, TlsFiles, find_neopy
 
 pytest.register_assert_rewrite(f"{__package__}.neopy_cases")
 
@@ -23,6 +24,19 @@ _HINTS = {
 }
 
 
+@cache
+def _neopy(wire: str) -> NeoPy | None:
+    return find_neopy(wire)
+
+
+def neopy_or_skip(wire: str) -> NeoPy:
+    """The NEO/py of a wire on this machine; skips without it."""
+    software = _neopy(wire)
+    if software is None:
+        pytest.skip(_HINTS[wire])
+    return software
+
+
 class ClusterHouse:
     """Keeps the session's cluster of one wire, and builds a new one when the last one was lost."""
 
@@ -30,14 +44,12 @@ class ClusterHouse:
         self.wire = wire
         self.tls = tls
         self.new_directory = new_directory
-        self.software = find_neopy(wire)
         self.current: Cluster | None = None
 
     def cluster(self) -> Cluster:
-        if self.software is None:
-            pytest.skip(_HINTS[self.wire])
+        software = neopy_or_skip(self.wire)
         if self.current is None:
-            cluster = Cluster(self.software, self.new_directory(), self.tls)
+            cluster = Cluster(software, self.new_directory(), self.tls)
             cluster.start()
             self.current = cluster
         return self.current

@@ -35,6 +35,7 @@ from typing import Literal, NamedTuple
 Address = tuple[str, int]
 
 START_SECONDS = 30.0        # a cluster is up in about 2 s; the rest is for a loaded machine
+ZODB_SECONDS = 60.0         # NEO/py's client waits for its masters for ever
 END_SECONDS = 10.0          # between asking a process to end and ending it
 POLL_SECONDS = 0.02         # how often a condition is looked at
 
@@ -72,6 +73,10 @@ def free_addresses(count: int) -> list[Address]:
 
 def join(address: Address) -> str:
     return f"{address[0]}:{address[1]}"
+
+
+def numbered(name: str, nth: int) -> str:
+    return f"{name}{nth + 1}" if nth else name
 
 
 class Process:
@@ -159,6 +164,21 @@ class NeoPy:
         # Not -m: the scripts of 1.12 do nothing when run as modules.
         return [self.python, "-c", f"from neo.scripts.{program} import main; main()", *arguments]
 
+    def lacks_zodb(self) -> str:
+        """Why zodb_client.py cannot run on this interpreter; "" if it can."""
+        done = subprocess.run([self.python, "-c", "import ZODB, neo.client.Storage"], env=self.env(), cwd=os.sep,
+                              capture_output=True, text=True, timeout=START_SECONDS, check=False)
+        return done.stderr.strip().splitlines()[-1] if done.returncode else ""
+
+    def zodb(self, what: str, masters: str, name: str, *more: str) -> str:
+        """What zodb_client.py prints, given the masters and the name of any cluster."""
+        done = subprocess.run([self.python, str(Path(__file__).with_name("zodb_client.py")), what, masters, name, *more],
+                              env=self.env(), cwd=os.sep, capture_output=True, text=True, timeout=ZODB_SECONDS,
+                              check=False)
+        if done.returncode:
+            raise PeerFailure(f"zodb_client.py {what} ended with status {done.returncode}:\n{done.stderr}")
+        return done.stdout
+
     def probed(self) -> NeoPy | None:
         """Self with wire and version, or None when this interpreter has no NEO/py."""
         try:
@@ -217,40 +237,68 @@ def tls_options(files: TlsFiles | None) -> list[str]:
 
 @dataclass
 class Cluster:
-    """A master, a storage on SQLite and an admin of NEO/py, on free loopback ports, RUNNING when start() returns."""
+    """A master, a storage on SQLite and an admin of NEO/py, on free loopback ports, RUNNING when start() returns.
+
+    More of them when asked for: masters[0] and storages[0] are then `master` and `storage`. Without `autostart` the
+    cluster waits in RECOVERING for its storages to be put to use. One with an `upstream` can become its backup.
+    """
 
     software: NeoPy
     directory: Path
     tls: TlsFiles | None = None
     name: str = "test"          # the cluster name in the identification vectors
+    partitions: int = 1
+    replicas: int = 0
+    counts: tuple[int, int] = (1, 1)    # of masters, of storages
+    autostart: bool = True
+    upstream: Cluster | None = None
     processes: list[Process] = field(default_factory=list)
 
     def process(self, name: str) -> Process:
         return next(process for process in self.processes if process.name == name)
 
     def start(self) -> None:
-        self.master, self.storage, self.admin = free_addresses(3)
+        masters, storages = self.counts
+        self.admin, *others = free_addresses(1 + masters + storages)
+        self.masters, self.storages = others[:masters], others[masters:]
+        self.master, self.storage = self.masters[0], self.storages[0]
         try:
-            # -A 1: a new cluster starts by itself with its first storage.
-            master = self.run("neomaster", self.master, "-p", "1", "-A", "1")
-            master.wait_listening(self.master)
-            storage = self.run("neostorage", self.storage, "-a", "SQLite", "-d", "data.sqlite")
-            admin = self.run("neoadmin", self.admin)
-            admin.wait_listening(self.admin)
-            storage.wait_listening(self.storage)
-            wait_until(self._running, "the cluster runs")
+            for nth, address in enumerate(self.masters):
+                self.run("neomaster", address, *self._master_options(), name=numbered("neomaster", nth)
+                         ).wait_listening(address)
+            for nth, address in enumerate(self.storages):
+                name = numbered("neostorage", nth)
+                self.run("neostorage", address, "-a", "SQLite", "-d", f"{name}.sqlite", name=name)
+            self.run("neoadmin", self.admin).wait_listening(self.admin)
+            for nth, address in enumerate(self.storages):
+                self.process(numbered("neostorage", nth)).wait_listening(address)
+            wait_until(self._started, "the cluster runs" if self.autostart else "the storages are there")
         except BaseException:
             self.stop()
             raise
 
-    def _running(self) -> bool:
+    def _master_options(self) -> list[str]:
+        options = ["-p", str(self.partitions), "-r", str(self.replicas)]
+        if self.autostart:              # a new cluster starts by itself with so many storages
+            options += ["-A", str(len(self.storages))]
+        if self.upstream:
+            options += ["-C", self.upstream.name, "-M", join(self.upstream.master)]
+        return options
+
+    def _started(self) -> bool:
         self.check_alive()
-        return self.ctl("print", "cluster").stdout.strip() == "RUNNING"
+        if self.autostart:
+            return self.ctl("print", "cluster").stdout.strip() == "RUNNING"
+        return self.ctl("print", "node", "storage").stdout.count("PENDING") == len(self.storages)
+
+    def all_masters(self) -> str:
+        return " ".join(map(join, self.masters))
 
     def run(self, program: str, bind: Address, *arguments: str, master: Address | None = None,
             name: str | None = None) -> Process:
         """Start one more node of this cluster. Whoever starts a node for one test stops it with forget()."""
-        command = self.software.command(program, "-c", self.name, "-b", join(bind), "-m", join(master or self.master),
+        command = self.software.command(program, "-c", self.name, "-b", join(bind), "-m",
+                                        join(master) if master else self.all_masters(),
                                         *tls_options(self.tls), *arguments)
         process = Process(name or program, command, self.directory, self.software.env())
         self.processes.append(process)

@@ -22,18 +22,6 @@ from .peers import Cluster, free_addresses, join
 
 SECONDS = 20.0
 
-WRITE = """
-import sys, transaction
-from ZODB import DB
-from neo.client.Storage import Storage
-db = DB(Storage(*sys.argv[1:]))
-root = db.open().root()
-for i in range(3):
-    root['key%d' % i] = 'v' * 1000
-    transaction.get().note(u'commit %d' % i)
-    transaction.commit()
-db.close()
-"""
 ROOT = Path(neolink.__file__).parent.parent
 
 
@@ -123,26 +111,6 @@ class Cases:
                 client.transaction(1)
         with pytest.raises(clusters.Refused, match="invalid cluster name"):
             clusters.client(join(cluster.master), "nope", tls=tls_of(cluster), timeout=SECONDS)
-
-    def test_a_client_reads_what_neo_wrote(self, cluster: Cluster) -> None:
-        if cluster.tls:
-            pytest.skip("the writer speaks no TLS")
-        write = subprocess.run([cluster.software.python, "-c", WRITE, join(cluster.master), cluster.name],
-                               env=cluster.software.env(), capture_output=True, text=True, timeout=60, check=False)
-        if "No module named" in write.stderr:
-            pytest.skip(f"NEO/py's client needs ZODB there: {write.stderr.splitlines()[-1]}")
-        assert write.returncode == 0, write.stderr
-        with clusters.client(join(cluster.master), cluster.name, tls=tls_of(cluster), timeout=SECONDS) as client:
-            log = list(client.transactions())
-            assert [one.description for one in log[-3:]] == [b"commit 0", b"commit 1", b"commit 2"]
-            assert [one.tid for one in client.undo_log(0, 3)] == [one.tid for one in log[:-4:-1]]
-            assert client.last_tid() == log[-1].tid
-            latest, before = client.load(0), client.load(0, before=log[-1].tid)
-            assert latest.serial == log[-1].tid and before.serial == log[-2].tid
-            assert before.next_serial == latest.serial and client.load(0, at=before.serial) == before
-            assert latest.data is not None and b"v" * 1000 in latest.data       # stored compressed
-            assert [serial for serial, _ in client.history(0, 0, 2)] == [latest.serial, before.serial]
-            assert self.wire == "N" or proto.ZERO_OID in list(client.oids())
 
     def test_a_storage_comes_and_goes(self, c: clusters.Admin, cluster: Cluster) -> None:
         """add, tweak, watch it replicate, and retire it: the whole life of a storage."""
