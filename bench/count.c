@@ -9,7 +9,9 @@
  * What the compiler puts in line is not counted: a copy of few bytes, mostly. Python is run with PYTHONMALLOC=malloc, so
  * that an object that does not come from one of its free lists is an allocation here.
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <dlfcn.h>
 #include <poll.h>
 #include <pthread.h>

@@ -52,6 +52,10 @@ void kit_pause(void)
 
 int64_t in_ms(int64_t ms) { return nl_now_ns() + ms * 1000000; }
 
+#ifdef NL_COVERAGE
+extern void __gcov_dump(void);          /* _exit writes no counts; libgcov's function does */
+#endif
+
 bool fails(void (*act)(void *), void *arg)
 {
     pid_t pid;
@@ -63,6 +67,9 @@ bool fails(void (*act)(void *), void *arg)
         if (!freopen("/dev/null", "w", stderr))
             _exit(0);
         act(arg);
+#ifdef NL_COVERAGE
+        __gcov_dump();
+#endif
         _exit(0);
     }
     must(pid > 0 && waitpid(pid, &status, 0) == pid);

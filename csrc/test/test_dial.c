@@ -34,6 +34,8 @@
 #include <unistd.h>
 
 #include "certs.h"
+#include "kit.h"
+#include "opening.h"
 
 #define SOON_NS INT64_C(20000000000)
 #define M_OPENING "92a34e454f05"
@@ -433,6 +435,64 @@ static void test_bad_arguments(void **state)
     assert_int_equal(nl_dialer_new((struct sockaddr *)&address, 0, &config, &dialer), NL_EINVAL);
 }
 
+static void test_bad_arguments_of_a_listener(void **state)
+{
+    struct sockaddr_in address = loopback();
+    nl_listen_config config;
+    nl_listener *l;
+    nl_fault why;
+    (void)state;
+    nl_listen_config_default(&config);
+    assert_int_equal(nl_listener_new((struct sockaddr *)&address, 1, &config, &l, &why), NL_EINVAL);
+    assert_string_equal(why.text, "a socket address of 1 bytes");
+    address.sin_family = AF_APPLETALK;
+    assert_int_equal(nl_listener_new((struct sockaddr *)&address, sizeof address, &config, &l, &why), NL_ESYS);
+    assert_non_null(strstr(why.text, "an unknown address"));
+    address = loopback();
+    config.link.wire = NL_WIRE_M;
+    config.link.version = 128;
+    assert_int_equal(nl_listener_new((struct sockaddr *)&address, sizeof address, &config, &l, &why), NL_EINVAL);
+    assert_non_null(strstr(why.text, "protocol number 128"));
+
+    nl_listen_config_default(&config);
+    config.backlog = 0;                                 /* one, then: a listener that takes nobody would be none */
+    assert_int_equal(nl_listener_new((struct sockaddr *)&address, sizeof address, &config, &l, &why), NL_OK);
+    nl_listener_hold(l);
+    nl_listener_rele(l);
+    assert_true(nl_listener_fd(l) >= 0);                /* the second reference keeps it open */
+    nl_listener_rele(l);
+}
+
+static void test_addresses_in_words(void **state)
+{
+    struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = htons(24210), .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+    struct sockaddr_in in = loopback();
+    struct sockaddr_un un = { .sun_family = AF_UNIX, .sun_path = "/run/neo" };
+    socklen_t family = offsetof(struct sockaddr_un, sun_path);
+    struct sockaddr other = { .sa_family = AF_APPLETALK };
+    char text[NL_ADDRESS_TEXT];
+    (void)state;
+    in.sin_port = htons(24210);
+    assert_string_equal(nl_address_text((struct sockaddr *)&in, sizeof in, text), "127.0.0.1:24210");
+    assert_string_equal(nl_address_text((struct sockaddr *)&in6, sizeof in6, text), "[::1]:24210");
+    assert_string_equal(nl_address_text((struct sockaddr *)&un, sizeof un, text), "unix:/run/neo");
+    memcpy(un.sun_path, "\0neo", 4);
+    assert_string_equal(nl_address_text((struct sockaddr *)&un, family + 4, text), "unix:@neo");
+    assert_string_equal(nl_address_text((struct sockaddr *)&un, family, text), "unix:");
+    assert_string_equal(nl_address_text(&other, sizeof other, text), "an unknown address");
+    assert_string_equal(nl_address_text((struct sockaddr *)&in, 4, text), "an unknown address");
+}
+
+static void test_errors_in_words(void **state)
+{
+    (void)state;
+    for (nl_err e = NL_OK; e < NL_ERR_COUNT; e++)
+        assert_memory_equal(nl_err_name(e), "NL_", 3);
+    assert_string_equal(nl_err_name(NL_ETIMEOUT), "NL_ETIMEOUT");
+    assert_string_equal(nl_err_name(NL_ERR_COUNT), "unknown nl_err");
+    assert_string_equal(nl_err_name((nl_err)-1), "unknown nl_err");
+}
+
 /* ---- listening --------------------------------------------------------------------------------------------------- */
 
 static nl_listener *listener_of(const nl_listen_config *config)
@@ -795,22 +855,36 @@ static void test_socket_options(void **state)
     nl_listener_rele(l);
 }
 
+typedef struct parent { nl_listener *listener; nl_dialer *dialer; } parent;
+
+static void child(void *arg)
+{
+    parent *p = arg;
+    nl_link *link;
+    must_be(accept_one(p->listener, NL_NOW).err, NL_EFORKED);
+    must(nl_listener_fd(p->listener) == -1);
+    nl_listener_close(p->listener);
+    nl_listener_rele(p->listener);
+    nl_dialer_cancel(p->dialer);
+    must_be(nl_dialer_wait(p->dialer, NL_FOREVER, &link, NULL, NULL), NL_EFORKED);
+    nl_dialer_free(p->dialer);
+}
+
 static void test_fork(void **state)
 {
     nl_listener *l = listener_new();
+    parent p = { .listener = l };
+    struct sockaddr_in address;
     nl_dial_config config;
-    int status;
+    int silent = listen_plain(&address);
+    nl_link *link;
     (void)state;
-    pid_t child = fork();
-    if (child == 0) {
-        dialed d = accept_one(l, NL_NOW);
-        nl_listener_close(l);
-        nl_listener_rele(l);
-        _exit(d.err == NL_EFORKED ? 0 : 1);
-    }
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     nl_dial_config_default(&config);
+    assert_int_equal(nl_dialer_new((struct sockaddr *)&address, sizeof address, &config, &p.dialer), NL_OK);
+    assert_int_equal(nl_dialer_wait(p.dialer, nl_now_ns(), &link, NULL, NULL), NL_ETIMEOUT);
+    assert_false(fails(child, &p));
+    nl_dialer_free(p.dialer);
+    close(silent);
     dialed client = dial_listener(l, &config), server = accept_one(l, soon());
     assert_int_equal(client.err, NL_OK);
     assert_int_equal(server.err, NL_OK);
@@ -884,6 +958,22 @@ static void test_tls(void **state)
     assert_string_equal(server.report.theirs, "TLS");
     nl_listener_rele(l);
 
+    peer p;                                                     /* a listener that ends in its hello, one in silence */
+    dial.link.wire = NL_WIRE_N;
+    dial.link.tls = ctx;
+    peer_start(&p, "< 11; > 1603030100", NULL, NULL);
+    client = dial_with((struct sockaddr *)&p.address, sizeof p.address, &dial, soon());
+    assert_int_equal(client.err, NL_EHANDSHAKE);
+    assert_non_null(strstr(client.why.text, "closed during the TLS handshake"));
+    assert_string_equal(client.report.theirs, "TLS");
+    peer_stop(&p);
+    int fd = listen_plain(&p.address);
+    client = dial_with((struct sockaddr *)&p.address, sizeof p.address, &dial, nl_now_ns() + 50000000);
+    assert_int_equal(client.err, NL_ETIMEOUT);
+    assert_non_null(strstr(client.why.text, "shaking hands (TLS)"));
+    assert_string_equal(client.report.theirs, "nothing");
+    close(fd);
+
     nl_tls_ctx_rele(ctx);
     nl_tls_ctx_rele(stray_ctx);
     identity_free(&ca);
@@ -905,7 +995,8 @@ int main(void)
         cmocka_unit_test(test_dial_times_out),
         cmocka_unit_test(test_dial_goes_on_after_a_signal),
         cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_bad_arguments),
+        cmocka_unit_test(test_bad_arguments), cmocka_unit_test(test_bad_arguments_of_a_listener),
+        cmocka_unit_test(test_addresses_in_words), cmocka_unit_test(test_errors_in_words),
         cmocka_unit_test(test_dial_meets_listen),
         cmocka_unit_test(test_listen_2016),
         cmocka_unit_test(test_strangers),

@@ -677,14 +677,41 @@ static void test_traffic_in_a_storm(void **state)
 }
 
 /* S58: a child may touch nothing of its parent's, and its end is not seen by the peer. */
+typedef struct parent { pair p; nl_conn *conn; nl_link *raw; nl_ask_many *batch; } parent;
+
+static void child_touches_conns(parent *ours)
+{
+    nl_packet *packet = NULL;
+    nl_ask ask = { .link = ours->p.client };
+    size_t done = 0;
+
+    must_be(nl_conn_send(ours->conn, ASK, NULL, 0, NL_FOREVER, NULL), NL_EFORKED);
+    must_be(nl_conn_recv(ours->conn, NL_FOREVER, &packet), NL_EFORKED);
+    must(nl_conn_is_closed(ours->conn));
+    nl_conn_close_recv(ours->conn);
+    nl_conn_close(ours->conn);
+    nl_conn_rele(ours->conn);
+    must_be(nl_ask_wait(&ask, NL_FOREVER, &packet), NL_EFORKED);
+    nl_ask_end(&ask);
+    must_be(nl_ask_many_wait(ours->batch, NL_FOREVER, &done), NL_EFORKED);
+    must(done == 0);
+    nl_ask_many_end(ours->batch);
+    must_be(nl_link_notify_many(ours->p.client, &(nl_out){ .code = ASK }, 1, NL_FOREVER, &done), NL_EFORKED);
+    must_be(nl_link_send_packet(ours->raw, 1, ASK, NULL, 0, NL_FOREVER, NULL), NL_EFORKED);
+    must_be(nl_link_recv_packet(ours->raw, NL_FOREVER, &packet), NL_EFORKED);
+    must(stats_of(ours->p.client).packets_sent == 0);
+}
+
 static void child(void *arg)
 {
-    pair *p = arg;
+    parent *ours = arg;
+    pair *p = &ours->p;
     nl_conn *conn = NULL;
     nl_packet *packet = NULL;
     nl_ask ask = { .link = p->client };
     nl_fault f;
 
+    child_touches_conns(ours);
     must_be(nl_conn_new(p->client, &conn), NL_EFORKED);
     must_be(nl_link_accept(p->client, NL_FOREVER, &conn), NL_EFORKED);
     must_be(nl_link_recv1(p->client, NL_FOREVER, &conn, &packet), NL_EFORKED);
@@ -735,18 +762,25 @@ static void test_fork(void **state)
 #ifdef FORK_IS_UNSAFE
     skip();
 #endif
-    pair p = pair_new(KIND_2016), copy;
+    nl_link_config raw = config_of(NL_CLIENT, KIND_2016);
+    pair p = pair_new(KIND_2016);
+    parent ours = { .p = p, .conn = conn_new(p.client) };
+    nl_packet *answers[1] = { NULL };
     job echo = { .link = p.server }, asker[2];
     atomic_bool stop = false;
+    int peer;
 
     (void)state;
+    raw.raw = true;
+    ours.raw = link_and_peer(&raw, false, &peer);
+    must_be(nl_ask_many_begin(p.client, &(nl_out){ .code = ASK }, answers, 1, &ours.batch), NL_OK);
     job_start(&echo, job_echo);
     for (int i = 0; i < 2; i++) {
         asker[i] = (job){ .link = p.client, .arg = &stop };
         job_start(&asker[i], keep_asking);
     }
     for (int i = 0; i < 5; i++) {
-        copy = p;
+        parent copy = ours;
         must(!fails(child, &copy));
     }
     atomic_store(&stop, true);
@@ -754,6 +788,10 @@ static void test_fork(void **state)
         job_join(&asker[i]);
         must(asker[i].n > 0);
     }
+    nl_ask_many_end(ours.batch);
+    nl_conn_rele(ours.conn);
+    link_free(ours.raw);
+    close(peer);
     nl_link_abort(p.client);
     job_join(&echo);
     pair_free(&p);

@@ -21,6 +21,7 @@
 
 #include <errno.h>
 #include <openssl/ssl.h>
+#include <unistd.h>
 
 #include "certs.h"
 
@@ -69,6 +70,8 @@ static int set_up(void **state)
     pem_text(in("text"), "this is no PEM\n");
     pem_text(in("broken.crt"), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     pem_text(in("broken.key"), "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
+    pem_text(in("large"), "");
+    assert_int_equal(truncate(in("large"), (off_t)17 << 20), 0);
     pem_crl(in("nobody.crl"), &ca, NULL, false);
     pem_crl(in("node.crl"), &ca, node.cert, false);
     pem_certificate(in("ca_and_crl.crt"), ca.cert);
@@ -142,6 +145,7 @@ static void test_bad_files(void **state)
     refused("ca.crt", "future.crt", "future.key", NULL, NL_EINVAL, "future.crt", "not valid before");
     refused("old_ca.crt", "node.crt", "node.key", NULL, NL_EINVAL, "old_ca.crt", "expired on");
     refused("ca.crt", "node.crt", "node.key", "ca.crt", NL_EINVAL, "ca.crt", "no CRL");
+    refused("large", "node.crt", "node.key", NULL, NL_EINVAL, "large", "too large");
 }
 
 static void test_an_old_ca_beside_a_new_one(void **state)

@@ -383,11 +383,74 @@ static void test_alert_after_the_handshake(void **state)
     link_free(link);
 }
 
+/* ---- peers that never come to a session --------------------------------------------------------------------------- */
+
+/* What nl_link_new says of a peer that has done `act` to its socket. */
+static void takeover_fails(nl_role role, void (*act)(int fd), int64_t deadline_ns, nl_err err, const char *words)
+{
+    nl_link_config config = tls_config(role, KIND_2016, node_ctx);
+    nl_link *link;
+    nl_fault why;
+    int fd[2];
+
+    sockets_tcp(fd);
+    act(fd[1]);
+    must_be(nl_link_new(fd[0], &config, deadline_ns, &link, &why), err);
+    if (!strstr(why.text, words))
+        fail_msg("\"%s\" should say \"%s\"", why.text, words);
+    close(fd[0]);
+    close(fd[1]);
+}
+
+static void act_silent(int fd)  { (void)fd; }
+static void act_end(int fd)     { shutdown(fd, SHUT_WR); }
+static void act_plain(int fd)   { peer_write(fd, "GET / HTTP/1.0\r\n\r\n", 18); }
+static void act_crumb(int fd)   { peer_write(fd, "\x16\x03", 2); }
+
+static void act_reset(int fd)
+{
+    struct sockaddr none = { .sa_family = AF_UNSPEC };
+
+    must(connect(fd, &none, sizeof none) == 0);         /* of a connected socket that is a reset, and fd stays ours */
+}
+
+static void test_takeover_of_strangers(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        takeover_fails(ROLES[i], act_silent, NL_NOW, NL_ETIMEOUT, "did not end in time");
+        takeover_fails(ROLES[i], act_crumb, in_ms(20), NL_ETIMEOUT, "did not end in time");
+        takeover_fails(ROLES[i], act_end, NL_FOREVER, NL_EHANDSHAKE, "closed the socket");
+        takeover_fails(ROLES[i], act_plain, NL_FOREVER, NL_EHANDSHAKE, "does not speak TLS: its first byte is 0x47");
+    }
+    takeover_fails(NL_SERVER, act_reset, NL_FOREVER, NL_ESYS, "the socket failed");     /* a client meets it as it sends */
+}
+
+/* A session that is cut is told from one that was ended, inside a record as well. */
+static void test_cut_in_the_middle_of_a_record(void **state)
+{
+    (void)state;
+    for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {
+        foreign f;
+        nl_link *link = link_and_foreign(&f, NL_CLIENT, version);
+
+        peer_write(SSL_get_fd(f.ssl), "\x17\x03\x03\x01\x00 not all of it", 19);
+        shutdown(SSL_get_fd(f.ssl), SHUT_WR);
+        wait_until(fault_of(link).code);
+        must_be(fault_of(link).code, NL_ELINKDOWN);
+        must(strstr(fault_of(link).text, "in the middle of a TLS record (truncated TLS)"));
+        must(!fault_of(link).clean);
+        foreign_end(&f);
+        link_free(link);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_ends_amid_traffic), TEST(test_full_both_ways), TEST(test_both_versions),
         TEST(test_key_updates_amid_traffic), TEST(test_renegotiation_is_refused), TEST(test_alert_after_the_handshake),
+        TEST(test_takeover_of_strangers), TEST(test_cut_in_the_middle_of_a_record),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);
