@@ -1,8 +1,18 @@
-/* Names of errors.
+/* Names of errors, and how many locks a thread holds.
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  */
 #include "neolink.h"
+
+#include "sys.h"
+
+#if defined NL_FAULTS || defined NL_COUNT_LOCKS
+_Thread_local unsigned sys_locks;
+
+unsigned nl_locks_held(void) { return sys_locks; }
+#else
+unsigned nl_locks_held(void) { return 0; }
+#endif
 
 const char *nl_err_name(nl_err err)
 {

@@ -43,6 +43,43 @@ int sys_fault(sys_call call, size_t *len);
 #define SYS_ASK(call, lenp, fail) ((void)0)
 #endif
 
+/* Locks are counted, per thread, where something is to be said of them: with -DNL_COUNT_LOCKS, for nl_locks_held(), and in
+ * a faults build. There each moment when a thread that holds none is about to take one or to sleep, or has just done so,
+ * is a point at which a test may hold it up: sys_pause(), which the test program defines. */
+typedef enum sys_point { SP_LOCK, SP_UNLOCKED, SP_READ, SP_POLL, SP_FUTEX, SP_SLEPT } sys_point;
+
+#if defined NL_FAULTS || defined NL_COUNT_LOCKS
+extern _Thread_local unsigned sys_locks;
+#endif
+
+#ifdef NL_FAULTS
+void sys_pause(sys_point point);
+#define SYS_POINT(point) do { if (!sys_locks) { int e_ = errno; sys_pause(point); errno = e_; } } while (0)
+#else
+#define SYS_POINT(point) ((void)0)
+#endif
+
+#if defined NL_FAULTS || defined NL_COUNT_LOCKS
+static inline int sys_lock(pthread_mutex_t *mu)
+{
+    SYS_POINT(SP_LOCK);
+    sys_locks++;
+    return pthread_mutex_lock(mu);
+}
+
+static inline int sys_unlock(pthread_mutex_t *mu)
+{
+    int e = pthread_mutex_unlock(mu);
+
+    sys_locks--;
+    SYS_POINT(SP_UNLOCKED);
+    return e;
+}
+
+#define pthread_mutex_lock sys_lock
+#define pthread_mutex_unlock sys_unlock
+#endif
+
 static inline void *sys_malloc(size_t n)             { SYS_ASK(SC_MALLOC, NULL, NULL); return malloc(n); }
 static inline void *sys_calloc(size_t k, size_t n)   { SYS_ASK(SC_MALLOC, NULL, NULL); return calloc(k, n); }
 static inline void *sys_realloc(void *p, size_t n)   { SYS_ASK(SC_MALLOC, NULL, NULL); return realloc(p, n); }
@@ -50,8 +87,13 @@ static inline void  sys_free(void *p)                { free(p); }
 
 static inline ssize_t sys_recv(int fd, void *p, size_t n, int flags)
 {
+    ssize_t got;
+
     SYS_ASK(SC_RECV, &n, -1);
-    return recv(fd, p, n, flags);
+    SYS_POINT(SP_READ);
+    got = recv(fd, p, n, flags);
+    SYS_POINT(SP_SLEPT);
+    return got;
 }
 
 static inline ssize_t sys_sendmsg(int fd, struct msghdr *msg, int flags)
@@ -76,8 +118,13 @@ static inline ssize_t sys_sendmsg(int fd, struct msghdr *msg, int flags)
 static inline int sys_poll(struct pollfd *p, nfds_t n, int64_t timeout_ns)     /* < 0: for ever; EINTR is returned */
 {
     struct timespec ts = { (time_t)(timeout_ns / 1000000000), (long)(timeout_ns % 1000000000) };
+    int ready;
+
     SYS_ASK(SC_POLL, NULL, -1);
-    return ppoll(p, n, timeout_ns < 0 ? NULL : &ts, NULL);
+    SYS_POINT(SP_POLL);
+    ready = ppoll(p, n, timeout_ns < 0 ? NULL : &ts, NULL);
+    SYS_POINT(SP_SLEPT);
+    return ready;
 }
 
 static inline int sys_epoll_create(void)                        { SYS_ASK(SC_EPOLL_CREATE, NULL, -1); return epoll_create1(EPOLL_CLOEXEC); }
@@ -114,10 +161,14 @@ static inline int64_t sys_now_ns(void)
 static inline int sys_futex_wait(atomic_uint *word, unsigned value, int64_t deadline_ns)
 {
     struct timespec ts = { (time_t)(deadline_ns / 1000000000), (long)(deadline_ns % 1000000000) };
+    int e = 0;
+
+    SYS_POINT(SP_FUTEX);
     if (syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, value, deadline_ns == INT64_MAX ? NULL : &ts, NULL,
-                FUTEX_BITSET_MATCH_ANY) == 0 || errno == EAGAIN)
-        return 0;
-    return errno;
+                FUTEX_BITSET_MATCH_ANY) != 0 && errno != EAGAIN)
+        e = errno;
+    SYS_POINT(SP_SLEPT);
+    return e;
 }
 
 static inline void sys_futex_wake(atomic_uint *word, int n) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, n, NULL, NULL, 0); }

@@ -316,6 +316,8 @@ uint64_t nl_link_serial(const nl_link *link);           /* the number that trace
 
 /* Ends the background thread; links that need it go down. For the end of the process, before OpenSSL's own clean-up. */
 void nl_shutdown(void);
+/* For assertions, in a build with -DNL_COUNT_LOCKS: how many locks of the core the calling thread holds. Else 0. */
+unsigned nl_locks_held(void);
 
 #ifdef __cplusplus
 }

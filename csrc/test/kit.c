@@ -19,6 +19,10 @@
 const char *__tsan_default_options(void);
 const char *__tsan_default_options(void) { return "die_after_fork=0"; }
 
+/* Cores with faults stop here (sys.h); a test program that uses it has its own. */
+void sys_pause(int point);
+__attribute__((weak)) void sys_pause(int point) { (void)point; }
+
 /* ---- claims ----------------------------------------------------------------------------------------------------- */
 
 int kit_patience_ms = 20000;
