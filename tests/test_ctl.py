@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import shutil
 import socket
 import subprocess
 import sys
@@ -452,6 +453,59 @@ def test_completion_in_bash(words: str, expected: str, ctl: Ctl) -> None:
     asked = f"COMP_WORDS=(neolink {words}); COMP_CWORD={len(words.split())}; _neolink_ctl; echo ${{COMPREPLY[@]}}"
     done = subprocess.run(["bash", "-c", f"{script}\n{asked}"], capture_output=True, text=True, check=True)
     assert done.stdout.split() == expected.split()
+
+
+TYPED = [("pi", "ping"), ("ctl pri", "ctl print"), ("ctl print nod", "ctl print node"), ("ctl --js", "ctl --json"),
+         ("ctl print node stor", "ctl print node storage"), ("ctl prune", "ctl prune_orphan"),
+         ("ctl -a localhost set cluster starting", "ctl -a localhost set cluster starting_backup")]
+
+
+def typed_in(shell: list[str], prepare: str, words: str) -> str:
+    """What a shell on a terminal of its own makes of "neolink WORDS", the tabulator key, and return."""
+    ours, theirs = pty.openpty()
+    env = {**os.environ, "TERM": "xterm", "PS1": "$ ", "INPUTRC": os.devnull}
+    child = subprocess.Popen(shell, stdin=theirs, stdout=theirs, stderr=theirs, env=env, start_new_session=True)
+    os.close(theirs)
+    said = ""
+
+    def until(text: str) -> None:
+        nonlocal said
+        while text not in said:
+            assert select.select([ours], [], [], 20)[0], said
+            said += os.read(ours, 65536).decode()
+
+    try:
+        # The words are put together by the shell, so that the echo of the line is not taken for what it prints.
+        os.write(ours, f"{prepare}; neolink() {{ echo '<''<'$*'>''>'; }}; echo rea''dy\n".encode())
+        until("ready")
+        os.write(ours, f"neolink {words}\t\n".encode())
+        until(">>")
+        return said.rpartition("<<")[2].partition(">>")[0]
+    finally:
+        child.kill()
+        child.wait()
+        os.close(ours)
+
+
+@pytest.mark.parametrize("words,expected", TYPED)
+@pytest.mark.parametrize("shell", [["bash", "--norc", "--noprofile", "-i"], ["zsh", "-f", "-i"]],
+                         ids=lambda shell: str(shell[0]))
+def test_completion_at_the_keyboard(shell: list[str], words: str, expected: str, ctl: Ctl, tmp_path: Path) -> None:
+    if shutil.which(shell[0]) is None:
+        pytest.skip(f"no {shell[0]} on this machine")
+    (tmp_path / "completion").write_text(ctl("127.0.0.1:1", "--completion", shell[0])[1])
+    assert typed_in(shell, f"source {tmp_path}/completion", words).rstrip() == expected
+
+
+@pytest.mark.parametrize("words,expected", [*TYPED, ("ctl print p", "ctl print primary"), ("ctl print p", "ctl print pt")])
+def test_completion_in_fish(words: str, expected: str, ctl: Ctl, tmp_path: Path) -> None:
+    if shutil.which("fish") is None:
+        pytest.skip("no fish on this machine")
+    (tmp_path / "completion").write_text(ctl("127.0.0.1:1", "--completion", "fish")[1])
+    env = {**os.environ, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
+    done = subprocess.run(["fish", "--no-config", "-c", f"source {tmp_path}/completion; complete -C 'neolink {words}'"],
+                          env=env, capture_output=True, text=True, timeout=60, check=True)
+    assert expected.split()[-1] in [line.split("\t")[0] for line in done.stdout.splitlines()], done
 
 
 def test_a_reader_that_goes_away(admin: FakeAdmin) -> None:

@@ -29,6 +29,12 @@ _neolink_ctl() {
 complete -o default -F _neolink_ctl neolink
 '''
 
+# zsh runs functions for bash, once its own completion is set up.
+_ZSH = """\
+(( $+functions[compdef] )) || { autoload -U compinit && compinit -u; }
+autoload -U +X bashcompinit && bashcompinit
+"""
+
 
 def following() -> dict[str, list[str]]:
     """The words that may follow a word."""
@@ -54,4 +60,4 @@ def script(shell: str) -> str:
         return "\n".join(lines) + "\n"
     cases = "\n".join(f'        {word}) words="{" ".join(words)}" ;;' for word, words in following().items())
     bash = _BASH % (cases, " ".join(first), " ".join(OPTIONS))
-    return bash if shell == "bash" else "autoload -U +X bashcompinit && bashcompinit\n" + bash
+    return bash if shell == "bash" else _ZSH + bash
