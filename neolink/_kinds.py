@@ -45,6 +45,8 @@ class Limits(NamedTuple):
     """A Conn over conn_rx_bytes: its packets wait in the link's budget ("hold"), or it fails with TooBig ("fail")."""
     closed_seconds: float | None = _default[7]
     """How long the id of a closed Conn still answers "connection closed"."""
+    spin_seconds: float | None = _default[8]
+    """How long a thread that waits tries the socket before it sleeps, if it may run on two processors; 0 is never."""
 
 
 class LinkStats(NamedTuple):

@@ -38,6 +38,7 @@
 
 #define BATCH 128       /* packets decoded between two holds of the lock */
 #define SPIN_BACKOFF_MAX 255u
+#define TRY_NS INT64_C(50000)   /* longer tries than this are not for a caller who keeps others waiting: see NL_TRY */
 #define LATE_TURNS 16   /* of a leader past its deadline, while they bring something: it may be its own */
 
 /* ---- waking ----------------------------------------------------------------------------------------------------- */
@@ -390,7 +391,7 @@ static ssize_t rx_fill(nl_link *link, nl_waiter *w, int64_t deadline_ns, bool *s
     if (deadline_ns == NL_NOW || link->rx.held)
         return rx_read(link, MSG_DONTWAIT, why);
     if (deadline_ns == NL_TRY)
-        return rx_spin(link, NL_FOREVER, why);
+        return link->rx.spin_ns <= TRY_NS ? rx_spin(link, NL_FOREVER, why) : -EAGAIN;
     if (!*slept) {
         *slept = true;
         if ((n = rx_spin(link, deadline_ns, why)) != -EAGAIN)

@@ -77,7 +77,7 @@ typedef struct nl_fault {
 
 #define NL_FOREVER INT64_MAX
 #define NL_NOW     INT64_C(0)
-#define NL_TRY     INT64_C(-1)      /* nl_ask_wait: as NL_NOW, but tries for as long as a wait does before it sleeps */
+#define NL_TRY     INT64_C(-1)      /* nl_ask_wait: as NL_NOW, but tries briefly, as a wait does before it sleeps */
 int64_t nl_now_ns(void);                                /* CLOCK_MONOTONIC */
 
 /* ---- kinds -------------------------------------------------------------------------------------------------- */

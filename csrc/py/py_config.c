@@ -233,10 +233,15 @@ static int word_of(const char *name, PyObject *value, const char *const words[])
 /* ---- limits ----------------------------------------------------------------------------------------------------- */
 
 enum { LIMIT_PACKET, LIMIT_CONN_RX, LIMIT_LINK_RX, LIMIT_LINK_TX, LIMIT_CONNS, LIMIT_BACKLOG, LIMIT_POLICY,
-       LIMIT_CLOSED_SECONDS, LIMIT_COUNT };
+       LIMIT_CLOSED_SECONDS, LIMIT_SPIN_SECONDS, LIMIT_COUNT };
 static const char *const limit_names[] = {"Limits.packet_bytes", "Limits.conn_rx_bytes", "Limits.link_rx_bytes",
                                           "Limits.link_tx_bytes", "Limits.conns", "Limits.accept_backlog",
-                                          "Limits.rx_policy", "Limits.closed_seconds"};
+                                          "Limits.rx_policy", "Limits.closed_seconds", "Limits.spin_seconds"};
+
+static int limit_duration(PyObject *tuple, int index, int64_t *ns)
+{
+    return nlpy_duration(PyTuple_GET_ITEM(tuple, index), limit_names[index], ns);
+}
 
 static int limit_size(PyObject *tuple, int index, size_t *out)
 {
@@ -276,8 +281,9 @@ static int limits_of(PyObject *tuple, nl_limits *limits)
     if (policy < 0)
         return -1;
     limits->rx_fail = policy == 1;
-    return nlpy_duration(PyTuple_GET_ITEM(tuple, LIMIT_CLOSED_SECONDS), limit_names[LIMIT_CLOSED_SECONDS],
-                         &limits->closed_ns);
+    if (limit_duration(tuple, LIMIT_CLOSED_SECONDS, &limits->closed_ns) < 0)
+        return -1;
+    return limit_duration(tuple, LIMIT_SPIN_SECONDS, &limits->spin_ns);
 }
 
 static PyObject *size_or_none(size_t size)
@@ -285,15 +291,20 @@ static PyObject *size_or_none(size_t size)
     return size == NL_UNLIMITED ? Py_NewRef(Py_None) : PyLong_FromSize_t(size);
 }
 
+static double seconds_of_ns(int64_t ns)
+{
+    return ns == NL_FOREVER ? (double)INFINITY : (double)ns / 1e9;
+}
+
 PyObject *nlpy_default_limits(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
 {
     nl_limits l;
 
     nl_limits_default(&l);
-    return Py_BuildValue("(NNNNNNsd)", size_or_none(l.packet_bytes), size_or_none(l.conn_rx_bytes),
+    return Py_BuildValue("(NNNNNNsdd)", size_or_none(l.packet_bytes), size_or_none(l.conn_rx_bytes),
                          size_or_none(l.link_rx_bytes), size_or_none(l.link_tx_bytes), size_or_none(l.conns),
                          size_or_none(l.accept_backlog), policy_words[l.rx_fail],
-                         l.closed_ns == NL_FOREVER ? (double)INFINITY : (double)l.closed_ns / 1e9);
+                         seconds_of_ns(l.closed_ns), seconds_of_ns(l.spin_ns));
 }
 
 /* ---- everything a link is made with ----------------------------------------------------------------------------- */
