@@ -141,6 +141,40 @@ def test_s57_revoked_ends_name_it_on_both_sides(caplog):
         pass
 
 
+@pytest.mark.parametrize("wire", ["2016", "N", "M"])
+def test_no_wire_has_links_without_certificates(wire, caplog):
+    """Wire 2016 has no opening that could fail; what is left is TLS."""
+    foreign, good = house().foreign.tls(), house().good.tls()
+    with accepting(tls=foreign, wire=wire) as (listener, _):
+        with pytest.raises(neolink.HandshakeError, match="CN=foreign is refused"):
+            neolink.dial(listener.address, wire=wire, tls=good, timeout=PATIENCE)
+        assert "the peer sent a TLS alert: unknown CA" in told(caplog)
+
+
+@pytest.mark.parametrize("wire", ["2016", "N", "M"])
+@pytest.mark.parametrize("said", [0, 100])
+def test_end_of_file_in_the_handshake(wire, said):
+    """Nothing, or a part of a record, and then the end."""
+    def leave(server):
+        sock, _ = server.accept()
+        with sock:
+            hello = sock.recv(1 << 16)
+            sock.sendall(hello[:said])
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        leaving = Background(leave, server)
+        with pytest.raises(neolink.HandshakeError, match="the peer closed") as caught:
+            neolink.dial(server.getsockname(), wire=wire, tls=house().good.tls(), timeout=PATIENCE)
+        assert caught.value.ours.startswith("TLS, NEO") and caught.value.theirs == ("TLS" if said else "nothing")
+        leaving.result()
+
+
+def test_timeout_in_the_handshake_on_2016():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with pytest.raises(neolink.Timeout, match=r"\(TLS\).*nothing, we speak TLS, NEO 2016"):
+            neolink.dial(server.getsockname(), wire="2016", tls=house().good.tls(), timeout=0.05)
+
+
 def lax_ca() -> tuple[bytes, bytes]:
     """A CA that does not say it may sign, as the strict rules want, and its key."""
     from cryptography import x509

@@ -134,7 +134,7 @@ static void fail_tls(nl_opening *o, const nl_fault *tls_why, int error)
     nl_hs_report *r = &o->report;
     bool plain = o->first_len && (o->first[0] < 0x14 || o->first[0] > 0x17);
 
-    nl_hs_give_up(&o->hs);                      /* for the words about us */
+    nl_hs_give_up(&o->hs);
     snprintf(r->ours, sizeof r->ours, "TLS, %.58s", o->hs.report.ours);
     if (plain)
         describe_plain_peer(o, r);
@@ -360,7 +360,7 @@ void nl_opening_look(nl_opening *o)
 
     if (o->why.code != NL_OK)                   /* the verdict is known, only the parting was cut short */
         return;
-    if (hs.state == NL_HS_GOING) {
+    if (hs.state == NL_HS_GOING || o->stage == ST_TLS) {
         nl_hs_give_up(&hs);
         if (hs.role == NL_CLIENT && hs.got_len == 0 && o->stage == ST_TALK)
             hint = "; NEO up to 1.7 never speaks first: for such a node say wire=\"2016\"";
