@@ -51,7 +51,7 @@ def test_sessions_of_the_cluster_chapter(embedded: testing.Cluster, capsys: pyte
     text = placed((DOCS / "cluster.rst").read_text(), embedded)
     sample = doctest.DocTestParser().get_doctest(text, {}, "cluster.rst", str(DOCS / "cluster.rst"), 0)
     assert len(sample.examples) == 30
-    runner = doctest.DocTestRunner(optionflags=doctest.REPORT_NDIFF)
+    runner = doctest.DocTestRunner(optionflags=doctest.REPORT_NDIFF | doctest.ELLIPSIS)
     assert runner.run(sample).failed == 0, capsys.readouterr().out
 
 
@@ -76,6 +76,17 @@ def test_the_clusters_of_the_readme(embedded: testing.Cluster) -> None:
                           timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("RUNNING\nRUNNING ") and "b'second'\n" in done.stdout
+
+
+def test_the_session_for_a_live_cluster(embedded: testing.Cluster) -> None:
+    """tests/interop runs it on one."""
+    [block] = code_of(DOCS / "cluster.rst")
+    embedded.add_storage()
+    done = subprocess.run([sys.executable, "-c", placed(block, embedded)], cwd=README.parent, capture_output=True,
+                          text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("RUNNING\n") and "b'hello, NEO' True\n" in done.stdout
+    assert done.stdout.endswith("100%\n") and len(embedded.partition_table[0]) == 2
 
 
 # ---- what the command line prints
