@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from neolink import TLS, Conn, Request, _serve
-    from neolink._kinds import AcceptMode, Limits, LinkStats, Role, Routing, WireName
+    from neolink._kinds import AcceptMode, KeepAlive, Limits, LinkStats, Role, Routing, WireName
 
 
 class NodeLink(_core.NodeLink):
@@ -21,6 +21,9 @@ class NodeLink(_core.NodeLink):
     object is detached, an int belongs to the link from then on, unless the constructor raises. dial(), listen() and
     pair() are the usual ways to get a link. `timeout` is for the handshake of TLS only.
 
+    `keepalive` is for TCP: (idle seconds, interval seconds, probes), or None to leave the socket's own. A peer that is
+    gone is found in idle + interval * probes seconds, also while a send waits for it.
+
     A context manager; iterating it accepts Conns until the link closes or close_accept() is called.
     """
 
@@ -28,14 +31,14 @@ class NodeLink(_core.NodeLink):
 
     def __init__(self, sock: socket.socket | int, role: Role | str, *, wire: WireName = "2016",
                  routing: Routing | None = None, accept: AcceptMode = "queue", tls: TLS | None = None,
-                 limits: Limits | None = None, raw: bool = False, timeout: float | None = 30.0,
-                 _first_id: int = 0) -> None:
+                 keepalive: KeepAlive = (60, 10, 3), limits: Limits | None = None, raw: bool = False,
+                 timeout: float | None = 30.0, _first_id: int = 0) -> None:
         fd = sock if isinstance(sock, int) else _descriptor(sock)
         if fd < 0:
             raise ValueError("sock is closed")
         role = str(getattr(role, "value", role))        # a Role, without importing enum for it
-        super().__init__(fd, role, wire=wire, routing=routing, accept=accept, tls=tls, limits=limits, raw=raw,
-                         timeout=timeout, first_id=_first_id)
+        super().__init__(fd, role, wire=wire, routing=routing, accept=accept, tls=tls, keepalive=keepalive,
+                         limits=limits, raw=raw, timeout=timeout, first_id=_first_id)
         if not isinstance(sock, int):
             sock.detach()
 

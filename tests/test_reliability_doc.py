@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 DOC = ROOT / "docs" / "reliability.rst"
 SCENARIOS = range(1, 63)
-PENDING = {38, 42, 52, 53, 59, 62}
+PENDING = {38, 42, 59, 62}
 """Scenarios whose tests are still to come."""
 
 

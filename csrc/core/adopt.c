@@ -3,6 +3,7 @@
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  */
 #include "link.h"
+#include "opening.h"
 
 int64_t nl_now_ns(void) { return sys_now_ns(); }
 
@@ -93,6 +94,10 @@ nl_err nl_link_new(int fd, const nl_link_config *config, int64_t deadline_ns, nl
         return e;
     }
     e = tls ? tls_handshake(fd, tls, deadline_ns, why) : NL_OK;
+    if (e == NL_OK && nl_socket_options(fd, &config->keepalive) < 0) {
+        nl_fault_set(why, NL_ESYS, errno, "keepalive cannot be set: %s", strerror(errno));
+        e = NL_ESYS;
+    }
     if (e == NL_OK)
         e = nl_link_new_open(fd, config, tls, NULL, 0, out, why);
     if (e != NL_OK)

@@ -53,7 +53,6 @@ void nl_dial_config_default(nl_dial_config *config)
     config->link.role = NL_CLIENT;
     config->link.wire = NL_WIRE_AUTO;
     config->link.version = -1;
-    config->keepalive = (nl_keepalive){ 60, 10, 3 };    /* NEO's own */
 }
 
 /* ---- verdicts ---------------------------------------------------------------------------------------------------- */
@@ -101,7 +100,7 @@ static void connected(nl_dialer *d)
         fail_sys(d, "connecting to", ECONNREFUSED);
         return;
     }
-    if (nl_socket_options(d->fd, &d->config.keepalive) < 0) {
+    if (nl_socket_options(d->fd, &d->config.link.keepalive) < 0) {
         fail_sys(d, "setting socket options for", errno);
         return;
     }

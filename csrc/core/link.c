@@ -43,7 +43,8 @@ void nl_limits_default(nl_limits *l)
 
 void nl_link_config_default(nl_link_config *c)
 {
-    *c = (nl_link_config){ .role = NL_CLIENT, .wire = NL_WIRE_2016, .routing = NL_ROUTE_DEFAULT, .version = -1 };
+    *c = (nl_link_config){ .role = NL_CLIENT, .wire = NL_WIRE_2016, .routing = NL_ROUTE_DEFAULT, .version = -1,
+                           .keepalive = { 60, 10, 3 } };
     nl_limits_default(&c->limits);
 }
 

@@ -84,7 +84,6 @@ void nl_listen_config_default(nl_listen_config *config)
     config->link.role = NL_SERVER;
     config->link.wire = NL_WIRE_AUTO;
     config->link.version = -1;
-    config->keepalive = (nl_keepalive){ 60, 10, 3 };    /* NEO's own */
     config->backlog = 128;
     config->handshake_ns = INT64_C(10000000000);
 }
@@ -307,7 +306,7 @@ static void shake_free_unused(shake *s)
 /* Makes `fd` a handshake of the listener. False: the peer is turned away, for want of memory. */
 static bool shake_begin_locked(nl_listener *l, shake *s, int fd) NL_REQUIRES(listener_mu)
 {
-    if (nl_socket_options(fd, &l->config.keepalive) < 0) {
+    if (nl_socket_options(fd, &l->config.link.keepalive) < 0) {
         close(fd);
         return false;
     }

@@ -127,6 +127,11 @@ typedef struct nl_link nl_link;
 typedef struct nl_conn nl_conn;
 typedef struct nl_tls_ctx nl_tls_ctx;                   /* certificates and keys: nl_tls_ctx_new() */
 
+/* How a TCP peer that is gone is found, by the kernel: after idle_s seconds of silence it is probed every interval_s seconds,
+ * and after `probes` of them without a sign of life it is dead. A send that nobody acknowledges, or for which the peer has
+ * no room, waits for so long in all, too (TCP_USER_TIMEOUT). So it is promised: idle_s + interval_s * probes. */
+typedef struct nl_keepalive { int idle_s, interval_s, probes; } nl_keepalive;   /* idle_s 0: off */
+
 typedef struct nl_link_config {
     nl_role    role;
     nl_wire    wire;            /* not NL_WIRE_AUTO for nl_link_new() */
@@ -137,11 +142,13 @@ typedef struct nl_link_config {
     bool       raw;             /* packets as they come, no routing: only send_packet and recv_packet */
     uint32_t   first_id;        /* tests near the end of the id range; its parity is corrected to the role's; 0: usual */
     nl_tls_ctx *tls;            /* NULL: plain */
+    nl_keepalive keepalive;
 } nl_link_config;
-void nl_link_config_default(nl_link_config *config);    /* client, 2016, default routing, queue, default limits */
+/* client, 2016, default routing, queue, default limits, keepalive as NEO has it: 60, 10, 3 */
+void nl_link_config_default(nl_link_config *config);
 
 /* Takes over an established stream socket, which becomes blocking and close-on-exec. On failure `fd` is the caller's
- * still, untouched. NL_ENOMEM, NL_EINVAL (not a stream socket), NL_ESYS. With TLS the handshake is done inside, up to
+ * still, its flags as they were. NL_ENOMEM, NL_EINVAL (not a stream socket), NL_ESYS. With TLS the handshake is done inside, up to
  * the deadline. */
 nl_err nl_link_new(int fd, const nl_link_config *config, int64_t deadline_ns, nl_link **out, nl_fault *why);
 void   nl_link_hold(nl_link *link);
@@ -239,8 +246,6 @@ void   nl_conn_close(nl_conn *conn);
 
 /* ---- dial and listen ---------------------------------------------------------------------------------------- */
 
-typedef struct nl_keepalive { int idle_s, interval_s, probes; } nl_keepalive;   /* idle_s 0: off */
-
 /* What a failed handshake found. */
 typedef struct nl_hs_report {
     char ours[64];              /* "NEO M protocol 5" */
@@ -250,7 +255,6 @@ typedef struct nl_hs_report {
 typedef struct nl_dialer nl_dialer;
 typedef struct nl_dial_config {
     nl_link_config link;        /* wire may be NL_WIRE_AUTO; version -1: our own number of that wire */
-    nl_keepalive   keepalive;
 } nl_dial_config;
 void   nl_dial_config_default(nl_dial_config *config);
 
@@ -265,7 +269,6 @@ void   nl_dialer_free(nl_dialer *dialer);               /* no other call may be 
 typedef struct nl_listener nl_listener;
 typedef struct nl_listen_config {
     nl_link_config link;
-    nl_keepalive   keepalive;
     int            backlog;             /* of the socket, and of links whose handshake is done and nobody took */
     int64_t        handshake_ns;        /* a peer's whole handshake */
 } nl_listen_config;

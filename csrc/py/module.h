@@ -167,7 +167,6 @@ typedef struct nlpy_options {
     PyObject *wire, *routing, *accept, *tls, *limits, *version, *keepalive;
 } nlpy_options;
 int nlpy_link_config(nlpy_state *state, const nlpy_options *options, nl_link_config *config);
-int nlpy_keepalive(PyObject *value, nl_keepalive *keepalive);
 const char *nlpy_wire_name(nl_wire wire);                                       /* "2016", "N", "M" */
 PyObject *nlpy_default_limits(PyObject *module, PyObject *unused);
 nl_tls_ctx *nlpy_tls_ctx(PyObject *tls);                                        /* borrowed */

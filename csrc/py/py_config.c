@@ -329,6 +329,48 @@ static int version_of(PyObject *value, int *version)
     return 0;
 }
 
+/* Whole seconds for the kernel, rounded up. */
+static int seconds_of(PyObject *value, const char *name, int *seconds)
+{
+    int64_t ns;
+
+    if (nlpy_duration(value, name, &ns) < 0)
+        return -1;
+    int64_t whole = ns == NL_FOREVER ? INT_MAX : ns / 1000000000 + (ns % 1000000000 ? 1 : 0);
+    const int kernel_max = 32767;
+    if (whole < 1 || whole > kernel_max) {
+        PyErr_Format(PyExc_ValueError, "%s must be 1 to %d seconds, not %R", name, kernel_max, value);
+        return -1;
+    }
+    *seconds = (int)whole;
+    return 0;
+}
+
+static int keepalive_of(PyObject *value, nl_keepalive *keepalive)
+{
+    if (value == Py_None) {
+        *keepalive = (nl_keepalive){0};
+        return 0;
+    }
+    if (!PyTuple_Check(value) || PyTuple_GET_SIZE(value) != 3) {
+        PyErr_Format(PyExc_TypeError, "keepalive must be (idle seconds, interval seconds, probes) or None, not %R",
+                     value);
+        return -1;
+    }
+    if (seconds_of(PyTuple_GET_ITEM(value, 0), "keepalive idle", &keepalive->idle_s) < 0 ||
+        seconds_of(PyTuple_GET_ITEM(value, 1), "keepalive interval", &keepalive->interval_s) < 0)
+        return -1;
+    long probes = PyLong_AsLong(PyTuple_GET_ITEM(value, 2));
+    if (probes == -1 && PyErr_Occurred())
+        return -1;
+    if (probes < 1 || probes > 127) {
+        PyErr_Format(PyExc_ValueError, "keepalive probes must be 1 to 127, not %ld", probes);
+        return -1;
+    }
+    keepalive->probes = (int)probes;
+    return 0;
+}
+
 int nlpy_link_config(nlpy_state *state, const nlpy_options *options, nl_link_config *config)
 {
     int word;
@@ -360,47 +402,7 @@ int nlpy_link_config(nlpy_state *state, const nlpy_options *options, nl_link_con
         return -1;
     if (is_given(options->version) && version_of(options->version, &config->version) < 0)
         return -1;
-    return 0;
-}
-
-/* Whole seconds for the kernel, rounded up. */
-static int seconds_of(PyObject *value, const char *name, int *seconds)
-{
-    int64_t ns;
-
-    if (nlpy_duration(value, name, &ns) < 0)
+    if (options->keepalive && keepalive_of(options->keepalive, &config->keepalive) < 0)
         return -1;
-    int64_t whole = ns == NL_FOREVER ? INT_MAX : ns / 1000000000 + (ns % 1000000000 ? 1 : 0);
-    const int kernel_max = 32767;
-    if (whole < 1 || whole > kernel_max) {
-        PyErr_Format(PyExc_ValueError, "%s must be 1 to %d seconds, not %R", name, kernel_max, value);
-        return -1;
-    }
-    *seconds = (int)whole;
-    return 0;
-}
-
-int nlpy_keepalive(PyObject *value, nl_keepalive *keepalive)
-{
-    if (value == Py_None) {
-        *keepalive = (nl_keepalive){0};
-        return 0;
-    }
-    if (!PyTuple_Check(value) || PyTuple_GET_SIZE(value) != 3) {
-        PyErr_Format(PyExc_TypeError, "keepalive must be (idle seconds, interval seconds, probes) or None, not %R",
-                     value);
-        return -1;
-    }
-    if (seconds_of(PyTuple_GET_ITEM(value, 0), "keepalive idle", &keepalive->idle_s) < 0 ||
-        seconds_of(PyTuple_GET_ITEM(value, 1), "keepalive interval", &keepalive->interval_s) < 0)
-        return -1;
-    long probes = PyLong_AsLong(PyTuple_GET_ITEM(value, 2));
-    if (probes == -1 && PyErr_Occurred())
-        return -1;
-    if (probes < 1 || probes > 127) {
-        PyErr_Format(PyExc_ValueError, "keepalive probes must be 1 to 127, not %ld", probes);
-        return -1;
-    }
-    keepalive->probes = (int)probes;
     return 0;
 }

@@ -44,8 +44,6 @@ static PyObject *Dialer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     nl_dial_config_default(&config);
     if (nlpy_sockaddr(pair, &address, &len) < 0 || nlpy_link_config(state, &options, &config.link) < 0)
         return NULL;
-    if (options.keepalive && nlpy_keepalive(options.keepalive, &config.keepalive) < 0)
-        return NULL;
     nlpy_dialer *self = (nlpy_dialer *)type->tp_alloc(type, 0);
     if (!self)
         return NULL;

@@ -119,8 +119,8 @@ static int link_role(PyObject *role, nl_role *out)
 
 static int Link_init(nlpy_link *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"fd", "role", "wire", "routing", "accept", "tls", "limits", "raw", "first_id", "timeout",
-                            NULL};
+    static char *names[] = {"fd", "role", "wire", "routing", "accept", "tls", "keepalive", "limits", "raw", "first_id",
+                            "timeout", NULL};
     nlpy_options options = {0};
     nl_link_config config;
     PyObject *role, *timeout = NULL;
@@ -128,9 +128,9 @@ static int Link_init(nlpy_link *self, PyObject *args, PyObject *kwargs)
     int fd, raw = 0;
     int64_t deadline = nl_now_ns() + HANDSHAKE_SECONDS * INT64_C(1000000000);
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iO|$OOOOOpIO:NodeLink", names, &fd, &role, &options.wire,
-                                     &options.routing, &options.accept, &options.tls, &options.limits, &raw,
-                                     &first_id, &timeout))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iO|$OOOOOOpIO:NodeLink", names, &fd, &role, &options.wire,
+                                     &options.routing, &options.accept, &options.tls, &options.keepalive,
+                                     &options.limits, &raw, &first_id, &timeout))
         return -1;
     if (self->link) {
         PyErr_SetString(PyExc_RuntimeError, "NodeLink.__init__() was called already");
@@ -642,8 +642,8 @@ static PyGetSetDef Link_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-PyDoc_STRVAR(Link_doc, "NodeLink(fd, role, *, wire='2016', routing=None, accept='queue', tls=None, limits=None,\n"
-                       "         raw=False, first_id=0, timeout=30.0)\n--\n\nThe compiled part of neolink.NodeLink.");
+PyDoc_STRVAR(Link_doc, "NodeLink(fd, role, *, wire='2016', routing=None, accept='queue', tls=None,\n"
+                       "         keepalive=(60, 10, 3), limits=None, raw=False, first_id=0, timeout=30.0)\n--\n\nThe compiled part of neolink.NodeLink.");
 
 static PyType_Slot Link_slots[] = {
     {Py_tp_doc, (void *)Link_doc},

@@ -77,8 +77,6 @@ static PyObject *Listener_new(PyTypeObject *type, PyObject *args, PyObject *kwar
         return NULL;
     if (nlpy_link_config(state, &options, &config.link) < 0)
         return NULL;
-    if (options.keepalive && nlpy_keepalive(options.keepalive, &config.keepalive) < 0)
-        return NULL;
     nlpy_listener *self = (nlpy_listener *)type->tp_alloc(type, 0);
     if (self && listener_open(self, state, pair, &config) < 0)
         Py_CLEAR(self);
