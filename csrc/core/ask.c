@@ -41,7 +41,7 @@ void nl_ask_deliver_locked(nl_conn *conn, nl_pkt *p)
     }
     nl_conn_unref_locked(conn);
     if (w)
-        nl_waiter_wake_locked(link, w);
+        HAND_ON(ask_deliver_wake, nl_waiter_wake_locked(link, w));
 }
 
 /* Ends the Conn of an ask that has no answer. */
@@ -196,10 +196,11 @@ static nl_err many_locked(nl_ask_many *batch, int64_t deadline_ns) NL_LOCKED
         nl_waiter w;
 
         if ((e = nl_link_error_locked(link)) != NL_OK || (e = fill_window_locked(batch)) != NL_OK) {
-            nl_tx_kick_locked(link);                /* those that were queued are on their way */
+            /* Those that were queued are on their way. */
+            HAND_ON(many_kick_failed, nl_tx_kick_locked(link));
             return batch->next == batch->n && !batch->outstanding ? NL_OK : e;
         }
-        nl_tx_kick_locked(link);
+        HAND_ON(many_kick, nl_tx_kick_locked(link));
         if (!batch->outstanding && batch->next == batch->n)
             return NL_OK;
         if (!batch->outstanding) {                  /* others have filled the budget */
@@ -305,7 +306,7 @@ nl_err nl_link_notify_many(nl_link *link, const nl_out *packets, size_t n, int64
     if (!nl_link_enter(link))
         return NL_EFORKED;
     e = notify_many_locked(link, packets, n, deadline_ns, done);
-    nl_tx_kick_locked(link);
+    HAND_ON(notify_many_kick, nl_tx_kick_locked(link));
     nl_link_leave(link);
     return e;
 }

@@ -141,7 +141,7 @@ static nl_pkt *inbox_pop_locked(nl_conn *conn) NL_LOCKED
             conn->in_last = &conn->in_first;
         p->next = NULL;
         uncharge_locked(conn, p);
-        nl_rx_unpause_locked(conn->link);
+        HAND_ON(pop_unpause, nl_rx_unpause_locked(conn->link));
     }
     return p;
 }
@@ -166,11 +166,11 @@ size_t nl_conn_drop_inbox_locked(nl_conn *conn, const char *text)
         }
         nl_packet_free(&p->pub);
         if (text)
-            nl_tx_relieve_locked(link);
+            HAND_ON(drop_relieve, nl_tx_relieve_locked(link));
     }
-    nl_rx_unpause_locked(link);
+    HAND_ON(drop_unpause, nl_rx_unpause_locked(link));
     if (text)
-        nl_tx_kick_locked(link);
+        HAND_ON(drop_kick, nl_tx_kick_locked(link));
     return told;
 }
 
@@ -188,7 +188,7 @@ void nl_conn_push_locked(nl_conn *conn, nl_pkt *p)
     conn->in_bytes += p->charge;
     link->rx.bytes += p->charge;
     if (!nl_list_empty(&conn->waiters))
-        nl_waiter_wake_locked(link, NL_ITEM(conn->waiters.next, nl_waiter, on));
+        HAND_ON(conn_push_wake, nl_waiter_wake_locked(link, NL_ITEM(conn->waiters.next, nl_waiter, on)));
 }
 
 /* ---- ends ------------------------------------------------------------------------------------------------------- */
@@ -213,8 +213,9 @@ void nl_conn_end_locked(nl_conn *conn, nl_conn_state state)
         }
     }
     nl_conn_drop_inbox_locked(conn, NULL);
-    nl_waiters_wake_locked(link, &conn->waiters);
-    nl_waiters_wake_locked(link, &link->tx.waiters);        /* its senders among them; the others go back to sleep */
+    HAND_ON(conn_end_wake, nl_waiters_wake_locked(link, &conn->waiters));
+    /* Its senders among them; the others go back to sleep. */
+    HAND_ON(conn_end_wake_tx, nl_waiters_wake_locked(link, &link->tx.waiters));
 }
 
 /* Nobody receives any more. The peer's requests that wait unread are answered as those that come later will be: whether it is
@@ -224,7 +225,7 @@ static size_t end_recv_locked(nl_conn *conn, const char *text) NL_LOCKED
     if (conn->state != NL_CONN_OPEN)
         return 0;
     conn->state = NL_CONN_RECV_CLOSED;
-    nl_waiters_wake_locked(conn->link, &conn->waiters);
+    HAND_ON(end_recv_wake, nl_waiters_wake_locked(conn->link, &conn->waiters));
     return conn->in_first ? nl_conn_drop_inbox_locked(conn, text) : 0;
 }
 
@@ -410,7 +411,7 @@ void nl_link_close_accept(nl_link *link)
         link->stats.refused_conns += told;
         nl_conn_unref_locked(conn);
     }
-    nl_waiters_wake_locked(link, &link->acceptors);
+    HAND_ON(close_accept_wake, nl_waiters_wake_locked(link, &link->acceptors));
     nl_link_leave(link);
 }
 
@@ -419,7 +420,7 @@ void nl_link_wake_accept(nl_link *link)
     if (!nl_link_enter(link))
         return;
     link->accept_wakes++;
-    nl_waiters_wake_locked(link, &link->acceptors);
+    HAND_ON(wake_accept_wake, nl_waiters_wake_locked(link, &link->acceptors));
     nl_link_leave(link);
 }
 
@@ -452,7 +453,7 @@ static nl_pkt *raw_pop_locked(nl_link *link) NL_LOCKED
             link->raw_last = &link->raw_first;
         p->next = NULL;
         link->rx.bytes -= p->charge;
-        nl_rx_unpause_locked(link);
+        HAND_ON(raw_pop_unpause, nl_rx_unpause_locked(link));
     }
     return p;
 }

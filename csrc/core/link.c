@@ -93,7 +93,7 @@ void nl_link_leave(nl_link *link)
 {
     link->inside--;
     if (link->state == NL_LINK_CLOSING)
-        nl_link_quiet_locked(link);
+        HAND_ON(leave_quiet, nl_link_quiet_locked(link));
     nl_link_unlock(link);
 }
 
@@ -121,8 +121,8 @@ void nl_fault_set(nl_fault *f, nl_err code, int sys_errno, const char *format, .
 static void wake_all_locked(nl_link *link) NL_LOCKED
 {
     for (nl_list *i = link->rx.waiters.next; i != &link->rx.waiters; i = i->next)
-        nl_waiter_wake_locked(link, NL_ITEM(i, nl_waiter, all));
-    nl_waiters_wake_locked(link, &link->tx.waiters);
+        HAND_ON(end_wake_rx, nl_waiter_wake_locked(link, NL_ITEM(i, nl_waiter, all)));
+    HAND_ON(end_wake_tx, nl_waiters_wake_locked(link, &link->tx.waiters));
 }
 
 /* The queue can be dropped unless somebody is writing from it: then that one drops it (tx_give_locked). */
@@ -172,11 +172,11 @@ static void link_event(nl_pollee *p, uint32_t events)
     link->watching = 0;                 /* one-shot: nothing is watched now */
     nl_link_unlock(link);
     if (ended || events & EPOLLOUT)
-        nl_tx_event(link);
+        HAND_ON(event_tx, nl_tx_event(link));
     if (ended || events & (EPOLLIN | EPOLLRDHUP))
-        nl_rx_event(link);
+        HAND_ON(event_rx, nl_rx_event(link));
     nl_link_lock(link);
-    nl_link_watch_locked(link);         /* the other direction, if it still waits */
+    HAND_ON(event_watch, nl_link_watch_locked(link));      /* the other direction, if it still waits */
     nl_link_unlock(link);
 }
 
@@ -307,7 +307,7 @@ nl_err nl_link_new_open(int fd, const nl_link_config *config, nl_tls *tls, const
     link->tls = tls;
     nl_link_lock(link);
     nl_tx_kick_locked(link);            /* the last records of a TLS handshake, perhaps */
-    nl_rx_idle_locked(link);
+    HAND_ON(open_idle, nl_rx_idle_locked(link));
     nl_link_unlock(link);
     nl_trace(link, config->role == NL_CLIENT ? NL_TRACE_CONNECT : NL_TRACE_ACCEPT, 0, 0, 0);
     *out = link;
@@ -446,7 +446,7 @@ static void finish_locked(nl_link *link) NL_LOCKED
     link->fd = -1;
     link->state = NL_LINK_CLOSED;
     nl_trace(link, NL_TRACE_CLOSE, 0, 0, 0);
-    nl_waiters_wake_locked(link, &link->close_waiters);
+    HAND_ON(finish_wake, nl_waiters_wake_locked(link, &link->close_waiters));
 }
 
 void nl_link_quiet_locked(nl_link *link)
@@ -454,9 +454,9 @@ void nl_link_quiet_locked(nl_link *link)
     if (link->state != NL_LINK_CLOSING || !is_quiet_locked(link))
         return;
     if (link->closer)
-        nl_waiters_wake_locked(link, &link->close_waiters);
+        HAND_ON(quiet_wake, nl_waiters_wake_locked(link, &link->close_waiters));
     else if (link->aborted)
-        finish_locked(link);
+        HAND_ON(quiet_finish, finish_locked(link));
 }
 
 void nl_link_shut(nl_link *link)
@@ -476,7 +476,7 @@ static void abort_locked(nl_link *link) NL_LOCKED
     link->aborted = true;
     shutdown(link->fd, SHUT_RDWR);
     drop_queue_locked(link);
-    nl_link_quiet_locked(link);
+    HAND_ON(abort_quiet, nl_link_quiet_locked(link));
 }
 
 void nl_link_abort(nl_link *link)
@@ -484,7 +484,8 @@ void nl_link_abort(nl_link *link)
     if (is_forked(link))
         return;
     nl_link_lock(link);
-    nl_tx_kick_locked(link);            /* a burst of notifications that is still corked was told to be on its way */
+    /* A burst of notifications that is still corked was told to be on its way. */
+    HAND_ON(abort_kick, nl_tx_kick_locked(link));
     abort_locked(link);
     nl_link_unlock(link);
 }
@@ -621,7 +622,7 @@ static nl_err close_locked(nl_link *link, int64_t deadline_ns) NL_LOCKED
         link->tx.holder = NL_TX_NONE;
     }
     if (e != NL_EINTR)
-        finish_locked(link);
+        HAND_ON(close_finish, finish_locked(link));
     return e;
 }
 
@@ -643,9 +644,9 @@ nl_err nl_link_close(nl_link *link, int64_t deadline_ns)
         e = close_locked(link, deadline_ns);
         link->closer = false;
         if (e == NL_ETIMEOUT)
-            abort_locked(link);
+            HAND_ON(close_abort, abort_locked(link));
         if (link->state != NL_LINK_CLOSED)
-            nl_waiters_wake_locked(link, &link->close_waiters);     /* another closer may try */
+            HAND_ON(close_next, nl_waiters_wake_locked(link, &link->close_waiters));      /* another closer may try */
     }
     nl_link_unlock(link);
     return e;

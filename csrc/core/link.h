@@ -30,6 +30,7 @@
 #define NL_LINK_H
 
 #include "buf.h"
+#include "hand_on.h"
 #include "guarded.h"
 #include "list.h"
 #include "poller.h"

@@ -13,6 +13,7 @@
 #include "poller.h"
 
 #include "buf.h"
+#include "hand_on.h"
 #include "sys.h"
 
 #include <signal.h>
@@ -69,7 +70,7 @@ static void wake_locked(void) NL_REQUIRES(nl_poller_mu)
 {
     if (poller.sleep_until && poller.wake >= 0) {
         poller.sleep_until = 0;
-        eventfd_write(poller.wake, 1);      /* a full counter wakes as well */
+        HAND_ON(poller_wake, eventfd_write(poller.wake, 1));      /* a full counter wakes as well */
     }
 }
 
@@ -131,7 +132,7 @@ static void run_sweep(int64_t now)
         sweep_unlink_locked(p);
         poller_unlock();
         if (p->ops->sweep(p))
-            sweep_again(p);
+            HAND_ON(sweep_again, sweep_again(p));
         else
             all_in_use = false;
         poller_lock();
@@ -374,7 +375,7 @@ void nl_poller_timer(nl_pollee *p, int64_t at_ns)
         if ((p->timer_next = poller.timers))
             p->timer_next->timer_prevp = &p->timer_next;
         poller.timers = p;
-        wake_before_locked(at_ns);
+        HAND_ON(poller_timer_wake, wake_before_locked(at_ns));
     }
     poller_unlock();
 }
@@ -388,7 +389,7 @@ void nl_poller_sweep(nl_pollee *p)
             poller.next_sweep = sys_now_ns() + NL_SWEEP_NS;
         }
         sweep_link_locked(p);
-        wake_before_locked(poller.next_sweep);
+        HAND_ON(poller_sweep_wake, wake_before_locked(poller.next_sweep));
     }
     poller_unlock();
 }
@@ -406,7 +407,7 @@ void nl_poller_del(nl_pollee *p)
             epoll_ctl(poller.ep, EPOLL_CTL_DEL, p->fd, &none);      /* past the seam: nothing could be done about it */
         p->retire_next = poller.retired;
         poller.retired = p;
-        wake_locked();
+        HAND_ON(poller_del_wake, wake_locked());
     }
     poller_unlock();
 }

@@ -64,7 +64,7 @@ static void open_for_peer_locked(nl_link *link, nl_pkt *p) NL_LOCKED
     link->backlog_len++;
     nl_conn_push_locked(conn, p);
     if (!nl_list_empty(&link->acceptors))
-        nl_waiter_wake_locked(link, NL_ITEM(link->acceptors.next, nl_waiter, on));
+        HAND_ON(accept_wake, nl_waiter_wake_locked(link, NL_ITEM(link->acceptors.next, nl_waiter, on)));
 }
 
 static void late_locked(nl_link *link, nl_pkt *p, uint64_t key) NL_LOCKED
@@ -80,7 +80,7 @@ static void raw_locked(nl_link *link, nl_pkt *p) NL_LOCKED
     link->raw_last = &p->next;
     link->rx.bytes += p->charge;
     if (!nl_list_empty(&link->acceptors))
-        nl_waiter_wake_locked(link, NL_ITEM(link->acceptors.next, nl_waiter, on));
+        HAND_ON(raw_wake, nl_waiter_wake_locked(link, NL_ITEM(link->acceptors.next, nl_waiter, on)));
 }
 
 void nl_route_locked(nl_link *link, nl_pkt *p)

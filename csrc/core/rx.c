@@ -58,10 +58,10 @@ static void waiter_post_locked(nl_link *link, nl_waiter *w) NL_LOCKED
 {
     atomic_store_explicit(&w->word, 1, memory_order_release);
     if (w->wake_fd >= 0) {
-        eventfd_write(w->wake_fd, 1);
+        HAND_ON(post_eventfd, eventfd_write(w->wake_fd, 1));
     } else if (w->asleep) {
         nl_list_del(&w->posted);
-        nl_list_push(&link->posted, &w->posted);
+        HAND_ON(post_futex, nl_list_push(&link->posted, &w->posted));
         link->coming += !w->coming;
         w->coming = true;
     }
@@ -82,7 +82,7 @@ void nl_waiters_unlock(nl_link *link) NL_RELEASE(nl_link_mu) NL_UNCHECKED
     }
     pthread_mutex_unlock(&link->mu);
     for (size_t i = 0; i < n; i++)
-        sys_futex_wake(words[i], 1);
+        HAND_ON(unlock_wake, sys_futex_wake(words[i], 1));
 }
 
 int nl_waiter_sleep_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
@@ -101,7 +101,7 @@ int nl_waiter_sleep_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
     if (w->coming) {
         w->coming = false;
         link->coming--;
-        nl_tx_came_locked(link);
+        HAND_ON(sleep_came, nl_tx_came_locked(link));
     }
     return r;
 }
@@ -111,7 +111,7 @@ void nl_waiter_wake_locked(nl_link *link, nl_waiter *w)
     nl_list_del(&w->on);
     if (!w->ready) {
         w->ready = true;
-        waiter_post_locked(link, w);
+        HAND_ON(waiter_wake, waiter_post_locked(link, w));
     }
 }
 
@@ -164,7 +164,7 @@ static bool rx_hand_over_locked(nl_link *link) NL_LOCKED
             w->leader = true;
             rx_take_locked(link, NL_RX_THREAD);
             link->stats.rx_handovers++;
-            waiter_post_locked(link, w);
+            HAND_ON(rx_hand_over_post, waiter_post_locked(link, w));
             return true;
         }
     }
@@ -182,13 +182,13 @@ static void rx_give_locked(nl_link *link) NL_LOCKED NL_RELEASE(nl_rx_token)
     bool poller = link->rx.holder == NL_RX_POLLER, has_left = rx_has_left(&link->rx);
 
     rx_drop_locked(link);
-    if (rx_may_read(link) && !rx_hand_over_locked(link)) {
+    if (rx_may_read(link) && !HANDED_ON(rx_give_hand_over, rx_hand_over_locked(link))) {
         if (poller && !has_left)
-            rx_watch_locked(link);      /* the poller is awake: it watches on at once */
+            HAND_ON(rx_give_watch, rx_watch_locked(link));      /* the poller is awake: it watches on at once */
         else
-            nl_rx_idle_locked(link);
+            HAND_ON(rx_give_idle, nl_rx_idle_locked(link));
     }
-    nl_link_quiet_locked(link);
+    HAND_ON(rx_give_quiet, nl_link_quiet_locked(link));
 }
 
 /* Nobody reads, so the poller must watch: but within a sweep only. In a run of asks the next one takes the token before
@@ -203,7 +203,7 @@ void nl_rx_idle_locked(nl_link *link)
     if (!link->rx.sweeping) {
         link->rx.sweeping = true;
         link->rx.swept_turns = link->rx.turns;
-        nl_poller_sweep(&link->pollee);
+        HAND_ON(rx_idle_sweep, nl_poller_sweep(&link->pollee));
     }
 }
 
@@ -214,7 +214,7 @@ void nl_rx_unpause_locked(nl_link *link)
     link->rx.paused = false;
     if (link->rx.holder == NL_RX_NONE) {
         rx_is_ours_locked();
-        rx_give_locked(link);
+        HAND_ON(rx_unpause_give, rx_give_locked(link));
     }
 }
 
@@ -478,7 +478,7 @@ static void rx_route_locked(nl_link *link, rx_batch *batch) NL_LOCKED_READER
         nl_link_lock(link);
     }
     if (link->tx.first || (link->tls && nl_tls_has_output(link->tls)))
-        nl_tx_kick_locked(link);
+        HAND_ON(rx_route_kick, nl_tx_kick_locked(link));
 }
 
 static void rx_ended_locked(nl_link *link, ssize_t n, nl_fault *why) NL_LOCKED_READER
@@ -531,7 +531,8 @@ static ssize_t rx_turn_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns, 
     }
     if (n == -EAGAIN || n == -EINTR) {
         if (link->tls && nl_tls_has_output(link->tls))
-            nl_tx_kick_locked(link);            /* records without data may ask for an answer, too */
+            /* Records without data may ask for an answer, too. */
+            HAND_ON(rx_turn_kick, nl_tx_kick_locked(link));
         return n;
     }
     rx_ended_locked(link, n, &why);
@@ -561,7 +562,8 @@ nl_err nl_rx_wait_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
 
     nl_list_push(&link->rx.waiters, &w->all);
     if (link->tx.first && !link->tx.crowd)
-        nl_tx_kick_locked(link);            /* what is corked must not wait for us; drops mu, so only now that w can be woken */
+        /* What is corked must not wait for us; drops mu, so only now that w can be woken. */
+        HAND_ON(rx_wait_kick, nl_tx_kick_locked(link));
     link->stats.waiters++;
     while (!w->ready && e == NL_OK) {
         if (link->rx.holder == NL_RX_NONE && rx_may_read(link)) {
@@ -571,7 +573,7 @@ nl_err nl_rx_wait_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
         if (w->leader && !rx_may_read(link)) {      /* over the budget: sleep like the others until it is unpaused */
             w->leader = false;
             rx_is_ours_locked();
-            rx_give_locked(link);
+            HAND_ON(rx_wait_give_paused, rx_give_locked(link));
             continue;
         }
         if (w->leader) {
@@ -596,7 +598,7 @@ nl_err nl_rx_wait_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
     if (w->leader) {
         w->leader = false;
         rx_is_ours_locked();
-        rx_give_locked(link);
+        HAND_ON(rx_wait_give, rx_give_locked(link));
     }
     return w->ready && e != NL_EINTR ? NL_OK : e;
 }
@@ -615,7 +617,7 @@ static void rx_poller_turn_locked(nl_link *link) NL_LOCKED
     link->stats.poller_reads++;
     for (int i = 0; i < POLLER_READS && n == 0 && rx_may_read(link) && nl_list_empty(&link->rx.waiters); i++)
         n = rx_turn_locked(link, NULL, NL_NOW, &slept);
-    rx_give_locked(link);
+    HAND_ON(rx_poller_give, rx_give_locked(link));
 }
 
 void nl_rx_event(nl_link *link)
@@ -623,7 +625,7 @@ void nl_rx_event(nl_link *link)
     nl_link_lock(link);
     link->rx.watched = false;
     if (link->rx.holder == NL_RX_NONE && rx_may_read(link))
-        rx_poller_turn_locked(link);
+        HAND_ON(rx_event_turn, rx_poller_turn_locked(link));
     else
         link->stats.poller_idle_wakeups++;
     nl_link_unlock(link);
@@ -658,10 +660,10 @@ bool nl_rx_sweep(nl_link *link)
     if (!again && rx_may_read(link) && rx->holder == NL_RX_NONE) {
         rx_is_ours_locked();
         if (rx_has_left(rx)) {
-            rx_poller_turn_locked(link);
+            HAND_ON(rx_sweep_turn, rx_poller_turn_locked(link));
         } else if (!rx->watched) {
             rx_shrink_locked(link);
-            rx_watch_locked(link);
+            HAND_ON(rx_sweep_watch, rx_watch_locked(link));
         }
     }
     nl_link_unlock(link);

@@ -249,7 +249,7 @@ void nl_tx_drop_locked(nl_link *link)
     tx->bytes = 0;
     tx->crowd = 0;
     forget_replies(tx);
-    nl_waiters_wake_locked(link, &tx->waiters);
+    HAND_ON(tx_drop_wake, nl_waiters_wake_locked(link, &tx->waiters));
 }
 
 /* ---- the token -------------------------------------------------------------------------------------------------- */
@@ -264,12 +264,13 @@ static void tx_failed_locked(nl_link *link, int e, const nl_fault *why) NL_LOCKE
         link->tx_fault = *why;
     else
         nl_fault_set(&link->tx_fault, NL_ELINKDOWN, e, "writing to the peer failed: %s", strerror(e));
-    shutdown(link->fd, SHUT_RDWR);          /* frees a reader that sleeps; what came before is still readable */
-    nl_waiters_wake_locked(link, &link->tx.waiters);
+    /* Frees a reader that sleeps; what came before is still readable. */
+    HAND_ON(tx_failed_shutdown, shutdown(link->fd, SHUT_RDWR));
+    HAND_ON(tx_failed_wake, nl_waiters_wake_locked(link, &link->tx.waiters));
     if (link->rx.paused)
-        nl_link_fail_locked(link, &link->tx_fault);
+        HAND_ON(tx_failed_fail, nl_link_fail_locked(link, &link->tx_fault));
     else
-        nl_rx_idle_locked(link);
+        HAND_ON(tx_failed_idle, nl_rx_idle_locked(link));
 }
 
 static bool tx_pending(const nl_link *link) NL_LOCKED
@@ -285,14 +286,14 @@ static void tx_give_locked(nl_link *link) NL_LOCKED NL_RELEASE(tx_token)
     if (tx_pending(link) && link->state <= NL_LINK_CLOSING && !link->aborted && !link->tx_fault.code && !link->fault.code) {
         tx_drop_locked(link, NL_TX_ARMED);
         link->stats.tx_handoffs++;
-        nl_link_watch_locked(link);
+        HAND_ON(tx_give_watch, nl_link_watch_locked(link));
     } else {
         tx_drop_locked(link, NL_TX_NONE);
         if (tx->first)
-            nl_tx_drop_locked(link);
+            HAND_ON(tx_give_drop, nl_tx_drop_locked(link));
         forget_replies(tx);
     }
-    nl_link_quiet_locked(link);
+    HAND_ON(tx_give_quiet, nl_link_quiet_locked(link));
 }
 
 void nl_tx_last_words_locked(nl_link *link)
@@ -308,7 +309,7 @@ void nl_tx_last_words_locked(nl_link *link)
 static void tx_wake_for_room_locked(nl_link *link) NL_LOCKED
 {
     if (!nl_list_empty(&link->tx.waiters) && link->tx.bytes <= link->limits.link_tx_bytes / 2)
-        nl_waiters_wake_locked(link, &link->tx.waiters);
+        HAND_ON(tx_wake_for_room, nl_waiters_wake_locked(link, &link->tx.waiters));
 }
 
 /* Writes from the queue, as the holder. `e` is what the last write said. mu held on entry and exit. */
@@ -335,7 +336,7 @@ static void tx_run_locked(nl_link *link, int e) NL_LOCKED NL_RELEASE(tx_token)
             tx_failed_locked(link, e, &why);
         tx_wake_for_room_locked(link);
     }
-    tx_give_locked(link);
+    HAND_ON(tx_run_give, tx_give_locked(link));
 }
 
 void nl_tx_kick_locked(nl_link *link)
@@ -350,14 +351,14 @@ void nl_tx_kick_locked(nl_link *link)
 void nl_tx_came_locked(nl_link *link)
 {
     if (link->tx.crowd && --link->tx.crowd == 0)
-        nl_tx_kick_locked(link);
+        HAND_ON(tx_came_kick, nl_tx_kick_locked(link));
 }
 
 /* Many replies are no flood as long as the peer reads them: whoever makes them in a loop writes in between. */
 void nl_tx_relieve_locked(nl_link *link)
 {
     if (link->tx.ctl_bytes > NL_CTL_BYTES / 2)
-        nl_tx_kick_locked(link);
+        HAND_ON(tx_relieve_kick, nl_tx_kick_locked(link));
 }
 
 void nl_tx_event(nl_link *link)
@@ -365,7 +366,7 @@ void nl_tx_event(nl_link *link)
     nl_link_lock(link);
     if (link->tx.holder == NL_TX_ARMED) {
         tx_take_locked(link, NL_TX_POLLER);
-        tx_run_locked(link, 0);
+        HAND_ON(tx_event_run, tx_run_locked(link, 0));
     }
     nl_link_unlock(link);
 }
@@ -541,9 +542,9 @@ static nl_err send_now_locked(nl_link *link, nl_conn *conn, struct iovec iov[2],
         err = NL_ETIMEOUT;                              /* unless an end says more, below */
     }
     if (e && e != EAGAIN)
-        tx_give_locked(link);
+        HAND_ON(send_now_give, tx_give_locked(link));
     else
-        tx_run_locked(link, e);
+        HAND_ON(send_now_run, tx_run_locked(link, e));
     return send_error_locked(link, conn) != NL_OK ? send_error_locked(link, conn) : err;
 }
 
@@ -552,7 +553,7 @@ static void cork_locked(nl_link *link) NL_LOCKED
 {
     if (!link->tx.corked) {
         link->tx.corked = true;
-        nl_poller_timer(&link->pollee, sys_now_ns() + NL_CORK_NS);
+        HAND_ON(tx_cork_timer, nl_poller_timer(&link->pollee, sys_now_ns() + NL_CORK_NS));
     }
 }
 
@@ -594,7 +595,7 @@ nl_err nl_tx_send_locked(nl_link *link, nl_conn *conn, uint32_t id, uint16_t cod
     if (joins)
         cork_locked(link);
     else
-        nl_tx_kick_locked(link);
+        HAND_ON(tx_send_kick, nl_tx_kick_locked(link));
     return NL_OK;
 }
 
@@ -614,7 +615,7 @@ nl_err nl_tx_notify_locked(nl_link *link, uint32_t id, uint16_t code, const void
     if (maybe_sent)
         *maybe_sent = true;
     if (tx->bytes >= CORK_BYTES)
-        nl_tx_kick_locked(link);
+        HAND_ON(tx_notify_kick, nl_tx_kick_locked(link));
     else
         cork_locked(link);
     return NL_OK;
@@ -624,7 +625,7 @@ void nl_tx_uncork(nl_link *link)
 {
     nl_link_lock(link);
     link->tx.corked = false;
-    nl_tx_kick_locked(link);
+    HAND_ON(tx_uncork_kick, nl_tx_kick_locked(link));
     nl_link_unlock(link);
 }
 
