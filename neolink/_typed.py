@@ -116,19 +116,13 @@ def packet_message(packet: Packet) -> Any:
 
 def ask_many(link: NodeLink, requests: Iterable[Any], timeout: float | None, return_exceptions: bool) -> list[Any]:
     """NodeLink.ask_many"""
-    asked = tuple(requests)
-    answers = link._ask_many(asked, timeout, return_exceptions)
-    return _ask_messages(link, asked, timeout, return_exceptions) if answers is None else answers
-
-
-def _ask_messages(link: NodeLink, asked: tuple[Any, ...], timeout: float | None, return_exceptions: bool) -> list[Any]:
-    """The same when messages are among them."""
-    packets = tuple([_packet(link, request, "ask_many") for request in asked])
+    asked = list(requests)
+    packets = [_packet(link, request, "ask_many") for request in asked]
     for request in asked:
         if not isinstance(request, _core.Packet):
             _check_asks(request)
     outcomes: list[Any] = []
-    for request, outcome in zip(asked, link._ask_many(packets, timeout, True) or (), strict=True):
+    for request, outcome in zip(asked, link._ask_many(packets, timeout), strict=True):
         if isinstance(outcome, _core.Packet) and not isinstance(request, _core.Packet):
             try:
                 outcome = _answer(link, request, outcome, "ask_many")
@@ -142,9 +136,7 @@ def _ask_messages(link: NodeLink, asked: tuple[Any, ...], timeout: float | None,
 
 def notify_many(link: NodeLink, messages: Iterable[Any], timeout: float | None) -> None:
     """NodeLink.notify_many"""
-    told = tuple(messages)
-    if not link._notify_many(told, timeout):
-        link._notify_many(tuple([_packet(link, message, "notify_many") for message in told]), timeout)
+    link._notify_many([_packet(link, message, "notify_many") for message in messages], timeout)
 
 
 # ---- between messages and packets

@@ -7,12 +7,19 @@
 
 int64_t nl_now_ns(void) { return sys_now_ns(); }
 
-static bool is_stream(int fd)
+static nl_err check_stream(int fd, nl_fault *why)
 {
     int type = 0;
     socklen_t n = sizeof type;
+    bool known = sys_getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &n) == 0;
 
-    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &n) == 0 && type == SOCK_STREAM;
+    if (known && type == SOCK_STREAM)
+        return NL_OK;
+    if (known || errno == ENOTSOCK || errno == EBADF)
+        nl_fault_set(why, NL_EINVAL, 0, "descriptor %d is not a stream socket", fd);
+    else
+        nl_fault_set(why, NL_ESYS, errno, "the socket cannot be used: %s", strerror(errno));
+    return why->code;
 }
 
 static int send_cipher(int fd, nl_tls *tls)
@@ -24,9 +31,9 @@ static int send_cipher(int fd, nl_tls *tls)
         struct iovec iov = { (void *)(uintptr_t)cipher, n };
         struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
         ssize_t done = sys_sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (done < 0)
+        if (done < 0 && errno != EINTR)
             return errno;
-        nl_tls_sent(tls, (size_t)done);
+        nl_tls_sent(tls, done < 0 ? 0 : (size_t)done);
     }
     return 0;
 }
@@ -48,6 +55,8 @@ static nl_err tls_step(int fd, nl_tls *tls, int64_t deadline_ns, nl_fault *why)
         nl_fault_set(why, NL_EHANDSHAKE, 0, "the peer closed the socket in the TLS handshake");
         return NL_EHANDSHAKE;
     }
+    if (errno == EINTR)
+        return NL_OK;
     if (errno == EAGAIN && (e == 0 || e == EAGAIN)) {
         struct pollfd p = { .fd = fd, .events = (short)(POLLIN | (e ? POLLOUT : 0)) };
         int64_t left = deadline_ns == NL_FOREVER ? -1 : deadline_ns - sys_now_ns();
@@ -84,11 +93,12 @@ nl_err nl_link_new(int fd, const nl_link_config *config, int64_t deadline_ns, nl
     nl_err e;
 
     *why = (nl_fault){ 0 };
-    if (config->wire == NL_WIRE_AUTO || !is_stream(fd)) {
-        nl_fault_set(why, NL_EINVAL, 0, config->wire == NL_WIRE_AUTO ? "a link over a bare socket needs a wire, not auto"
-                     : "descriptor %d is not a stream socket", fd);
+    if (config->wire == NL_WIRE_AUTO) {
+        nl_fault_set(why, NL_EINVAL, 0, "a link over a bare socket needs a wire, not auto");
         return NL_EINVAL;
     }
+    if ((e = check_stream(fd, why)) != NL_OK)
+        return e;
     if (config->tls && (e = nl_tls_new(config->tls, config->role, &tls)) != NL_OK) {
         nl_fault_set(why, e, 0, "no memory for a TLS session");
         return e;

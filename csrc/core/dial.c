@@ -88,8 +88,8 @@ static bool met_itself(int fd)
 
     memset(&own, 0, sizeof own);
     memset(&peer, 0, sizeof peer);
-    if (getsockname(fd, (struct sockaddr *)&own, &own_len) < 0 || own.ss_family == AF_UNIX ||
-        getpeername(fd, (struct sockaddr *)&peer, &peer_len) < 0)
+    if (sys_getsockname(fd, (struct sockaddr *)&own, &own_len) < 0 || own.ss_family == AF_UNIX ||
+        sys_getpeername(fd, (struct sockaddr *)&peer, &peer_len) < 0)
         return false;
     return own_len == peer_len && memcmp(&own, &peer, own_len) == 0;
 }
@@ -152,7 +152,7 @@ static bool step_connecting(nl_dialer *d)
     }
     if (n <= 0)
         return false;
-    if (getsockopt(d->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
+    if (sys_getsockopt(d->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
         error = errno;
     if (error && error != ECONNRESET)   /* reset: it had taken the connection; the handshake finds out that it is over */
         fail_sys(d, "connecting to", error);

@@ -6,6 +6,10 @@
 
 #include "sys.h"
 
+#ifdef NL_FAULTS
+atomic_long sys_live;
+#endif
+
 #if defined NL_FAULTS || defined NL_COUNT_LOCKS
 _Thread_local unsigned sys_locks;
 

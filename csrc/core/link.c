@@ -289,8 +289,8 @@ nl_err nl_link_new_open(int fd, const nl_link_config *config, nl_tls *tls, const
     if (!link)
         goto no_memory;
     link_init(link, config);
-    link->local = address_of(fd, getsockname, &link->local_len);
-    link->peer = address_of(fd, getpeername, &link->peer_len);
+    link->local = address_of(fd, sys_getsockname, &link->local_len);
+    link->peer = address_of(fd, sys_getpeername, &link->peer_len);
     if (!link->local || !link->peer || !(link->pool = nl_pool_new()) || !keep_early(link, tls, early, early_len))
         goto no_memory;
     if ((e = nl_poller_add(&link->pollee)) != NL_OK) {
@@ -564,9 +564,11 @@ static nl_err flush(nl_link *link, int64_t deadline_ns)
         if (ns == 0 || told_to_abort(link))
             return NL_ETIMEOUT;
         if (sys_poll(&p, 1, ns) < 0)
-            return errno == EINTR ? NL_EINTR : NL_OK;
+            return errno == EINTR ? NL_EINTR : NL_ETIMEOUT;
     }
-    return e && told_to_abort(link) ? NL_ETIMEOUT : NL_OK;      /* all gone, or nobody is left to take it */
+    if (e == ENOMEM || e == ENOBUFS || (e && told_to_abort(link)))
+        return NL_ETIMEOUT;             /* there is somebody, who did not get it */
+    return NL_OK;                       /* all gone, or nobody is left to take it */
 }
 
 /* Whether the peer's kernel has yet to take bytes of ours. Of a socket that was reset it never will. */
@@ -576,7 +578,7 @@ static bool is_unsent(int fd)
     socklen_t len = sizeof info;
     int unsent = 0;
 
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0 || info.tcpi_state == TCP_CLOSE)
+    if (sys_getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0 || info.tcpi_state == TCP_CLOSE)
         return false;
     return ioctl(fd, SIOCOUTQ, &unsent) == 0 && unsent > 0;
 }

@@ -511,7 +511,13 @@ nl_err nl_listener_new(const struct sockaddr *address, socklen_t len, const nl_l
         return why->code;
     }
     l->address_len = sizeof l->address;
-    getsockname(l->pollee.fd, (struct sockaddr *)&l->address, &l->address_len);
+    if (sys_getsockname(l->pollee.fd, (struct sockaddr *)&l->address, &l->address_len) < 0) {
+        fail_sys(why, "asking for the address of", address, len);
+        close(l->pollee.fd);                    /* a unix socket's name stays: whose it is was not to be learnt */
+        rele_memory(l);
+        rele_memory(l);
+        return NL_ESYS;
+    }
     nl_err e = start(l, why);
     *out = e == NL_OK ? l : NULL;
     return e;

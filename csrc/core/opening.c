@@ -35,7 +35,8 @@ enum stage { ST_TLS, ST_TALK, ST_SAY, ST_PART, ST_OVER };
 
 /* ---- bytes in and out ------------------------------------------------------------------------------------------ */
 
-/* All the socket takes now; the number of bytes taken. A peer that is gone takes all: the reading side finds out. */
+/* All the socket takes now; the number of bytes taken. A socket that failed takes all: it is shut, and the reading side
+ * finds out, behind what the peer said before. */
 static size_t push(nl_opening *o, const uint8_t *p, size_t n)
 {
     size_t done = 0;
@@ -47,8 +48,10 @@ static size_t push(nl_opening *o, const uint8_t *p, size_t n)
             done += (size_t)k;
         else if (errno == EAGAIN)
             return done;
-        else if (errno != EINTR)
-            o->mute = true;
+        else if (errno != EINTR) {
+            o->mute = errno;
+            shutdown(o->fd, SHUT_RDWR);
+        }
     }
     return n;
 }
@@ -295,6 +298,12 @@ static bool step_part(nl_opening *o)
     return n != 0;
 }
 
+/* Nothing could be sent, and not because the peer is gone. */
+static bool is_cut_off(const nl_opening *o)
+{
+    return o->mute && o->mute != EPIPE && o->mute != ECONNRESET;
+}
+
 nl_opening_state nl_opening_step(nl_opening *o)
 {
     static bool (*const steps[])(nl_opening *) = { step_tls, step_talk, step_say, step_part };
@@ -307,6 +316,10 @@ nl_opening_state nl_opening_step(nl_opening *o)
         if (o->stage == ST_SAY)
             o->want = POLLOUT;                  /* the verdict is spoken: what comes in is for later */
         return NL_OPENING_GOING;
+    }
+    if (is_cut_off(o)) {
+        nl_fault_set(&o->why, NL_EHANDSHAKE, o->mute, "the handshake cannot be sent: %s", strerror(o->mute));
+        return NL_OPENING_FAILED;
     }
     switch (o->hs.state) {
     case NL_HS_DONE:
@@ -430,7 +443,7 @@ int nl_socket_options(int fd, const nl_keepalive *keepalive)
     struct sockaddr_storage own;
     socklen_t len = sizeof own;
 
-    if (getsockname(fd, (struct sockaddr *)&own, &len) < 0)
+    if (sys_getsockname(fd, (struct sockaddr *)&own, &len) < 0)
         return -1;
     if (own.ss_family != AF_INET && own.ss_family != AF_INET6)
         return 0;

@@ -37,7 +37,7 @@ typedef struct nl_opening {
     uint8_t   first[16];        /* private: the very first bytes at a TLS end, to name a peer that is not TLS */
     size_t    first_len;
     size_t    drained;
-    bool      mute;             /* private: the socket takes nothing any more */
+    int       mute;             /* private: the errno with which the socket takes nothing any more */
 } nl_opening;
 
 /* Takes `fd` in any case. wire: as in nl_hs_init; config gives version and tls. NL_ENOMEM. */

@@ -1,6 +1,9 @@
 /* Every system call and allocation of the core passes here: the seam where tests make the n-th one fail, and where the
  * clock can be replaced. In a normal build each function is a direct call; with -DNL_FAULTS it asks sys_fault() first.
  *
+ * Not here: calls that cannot fail in a way anybody could answer, and whose result is not looked at: close, shutdown, a
+ * write to an eventfd, the clock.
+ *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  */
 #ifndef NL_SYS_H
@@ -31,13 +34,15 @@
 
 typedef enum sys_call {
     SC_MALLOC, SC_RECV, SC_SENDMSG, SC_POLL, SC_EPOLL_CREATE, SC_EPOLL_CTL, SC_EPOLL_WAIT, SC_EVENTFD, SC_ACCEPT,
-    SC_CONNECT, SC_SOCKET, SC_FCNTL, SC_SETSOCKOPT, SC_BIND, SC_LISTEN, SC_THREAD, SC_CALLS
+    SC_CONNECT, SC_SOCKET, SC_FCNTL, SC_SETSOCKOPT, SC_GETSOCKOPT, SC_GETNAME, SC_BIND, SC_LISTEN, SC_OPEN, SC_READ,
+    SC_FUTEX, SC_THREAD, SC_CALLS
 } sys_call;
 
 #ifdef NL_FAULTS
-/* Returns 0 to let the call pass, else the errno it shall fail with. For RECV and SENDMSG *len may be lowered to make
- * it short. Defined by the test program. */
+/* Returns 0 to let the call pass, else the errno it shall fail with. For RECV, READ and SENDMSG *len may be lowered to
+ * make it short. Defined by the test program. sys_live counts the allocations that were not freed. */
 int sys_fault(sys_call call, size_t *len);
+extern atomic_long sys_live;
 #define SYS_ASK(call, lenp, fail) do { int e_ = sys_fault((call), (lenp)); if (e_) { errno = e_; return (fail); } } while (0)
 #else
 #define SYS_ASK(call, lenp, fail) ((void)0)
@@ -80,10 +85,24 @@ static inline int sys_unlock(pthread_mutex_t *mu)
 #define pthread_mutex_unlock sys_unlock
 #endif
 
-static inline void *sys_malloc(size_t n)             { SYS_ASK(SC_MALLOC, NULL, NULL); return malloc(n); }
-static inline void *sys_calloc(size_t k, size_t n)   { SYS_ASK(SC_MALLOC, NULL, NULL); return calloc(k, n); }
-static inline void *sys_realloc(void *p, size_t n)   { SYS_ASK(SC_MALLOC, NULL, NULL); return realloc(p, n); }
-static inline void  sys_free(void *p)                { free(p); }
+static inline void sys_count(long change)
+{
+    (void)change;
+#ifdef NL_FAULTS
+    atomic_fetch_add(&sys_live, change);
+#endif
+}
+
+static inline void *sys_counted(void *p)             { sys_count(p != NULL); return p; }
+static inline void *sys_malloc(size_t n)             { SYS_ASK(SC_MALLOC, NULL, NULL); return sys_counted(malloc(n)); }
+static inline void *sys_calloc(size_t k, size_t n)   { SYS_ASK(SC_MALLOC, NULL, NULL); return sys_counted(calloc(k, n)); }
+static inline void  sys_free(void *p)                { sys_count(-(p != NULL)); free(p); }
+
+static inline void *sys_realloc(void *p, size_t n)
+{
+    SYS_ASK(SC_MALLOC, NULL, NULL);
+    return p ? realloc(p, n) : sys_counted(malloc(n));
+}
 
 static inline ssize_t sys_recv(int fd, void *p, size_t n, int flags)
 {
@@ -96,21 +115,32 @@ static inline ssize_t sys_recv(int fd, void *p, size_t n, int flags)
     return got;
 }
 
+#ifdef NL_FAULTS
+/* sendmsg of the first `len` bytes. */
+static inline ssize_t sys_sendmsg_short(int fd, const struct msghdr *msg, int flags, size_t len)
+{
+    struct iovec iov[64];
+    struct msghdr cut = *msg;
+    size_t n = 0;
+
+    for (; n < msg->msg_iovlen && n < 64 && len; n++) {
+        iov[n] = msg->msg_iov[n];
+        iov[n].iov_len = iov[n].iov_len < len ? iov[n].iov_len : len;
+        len -= iov[n].iov_len;
+    }
+    cut.msg_iov = iov;
+    cut.msg_iovlen = n;
+    return sendmsg(fd, &cut, flags);
+}
+#endif
+
 static inline ssize_t sys_sendmsg(int fd, struct msghdr *msg, int flags)
 {
 #ifdef NL_FAULTS
     size_t len = SIZE_MAX;
-    struct iovec one;
-    struct msghdr cut;
     SYS_ASK(SC_SENDMSG, &len, -1);
-    if (len < SIZE_MAX && msg->msg_iovlen && msg->msg_iov[0].iov_len > len) {      /* a short write */
-        one = msg->msg_iov[0];
-        one.iov_len = len ? len : 1;
-        cut = *msg;
-        cut.msg_iov = &one;
-        cut.msg_iovlen = 1;
-        return sendmsg(fd, &cut, flags);
-    }
+    if (len < SIZE_MAX)
+        return sys_sendmsg_short(fd, msg, flags, len);
 #endif
     return sendmsg(fd, msg, flags);
 }
@@ -132,12 +162,35 @@ static inline int sys_epoll_ctl(int ep, int op, int fd, struct epoll_event *ev) 
 static inline int sys_epoll_wait(int ep, struct epoll_event *ev, int n, int ms) { SYS_ASK(SC_EPOLL_WAIT, NULL, -1); return epoll_wait(ep, ev, n, ms); }
 static inline int sys_eventfd(void)                             { SYS_ASK(SC_EVENTFD, NULL, -1); return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
 static inline int sys_accept(int fd, struct sockaddr *a, socklen_t *n) { SYS_ASK(SC_ACCEPT, NULL, -1); return accept4(fd, a, n, SOCK_CLOEXEC | SOCK_NONBLOCK); }
-static inline int sys_connect(int fd, const struct sockaddr *a, socklen_t n) { SYS_ASK(SC_CONNECT, NULL, -1); return connect(fd, a, n); }
 static inline int sys_socket(int family, int type)              { SYS_ASK(SC_SOCKET, NULL, -1); return socket(family, type | SOCK_CLOEXEC, 0); }
 static inline int sys_bind(int fd, const struct sockaddr *a, socklen_t n) { SYS_ASK(SC_BIND, NULL, -1); return bind(fd, a, n); }
 static inline int sys_listen(int fd, int backlog)               { SYS_ASK(SC_LISTEN, NULL, -1); return listen(fd, backlog); }
 static inline int sys_setsockopt(int fd, int level, int name, const void *v, socklen_t n) { SYS_ASK(SC_SETSOCKOPT, NULL, -1); return setsockopt(fd, level, name, v, n); }
+static inline int sys_getsockopt(int fd, int level, int name, void *v, socklen_t *n) { SYS_ASK(SC_GETSOCKOPT, NULL, -1); return getsockopt(fd, level, name, v, n); }
+static inline int sys_getsockname(int fd, struct sockaddr *a, socklen_t *n) { SYS_ASK(SC_GETNAME, NULL, -1); return getsockname(fd, a, n); }
+static inline int sys_getpeername(int fd, struct sockaddr *a, socklen_t *n) { SYS_ASK(SC_GETNAME, NULL, -1); return getpeername(fd, a, n); }
+static inline int sys_open(const char *path)                    { SYS_ASK(SC_OPEN, NULL, -1); return open(path, O_RDONLY | O_CLOEXEC); }
 static inline int sys_fcntl(int fd, int op, int arg)            { SYS_ASK(SC_FCNTL, NULL, -1); return fcntl(fd, op, arg); }
+
+static inline ssize_t sys_read(int fd, void *p, size_t n)
+{
+    SYS_ASK(SC_READ, &n, -1);
+    return read(fd, p, n);
+}
+
+static inline int sys_connect(int fd, const struct sockaddr *a, socklen_t n)
+{
+#ifdef NL_FAULTS
+    int e = sys_fault(SC_CONNECT, NULL);
+    if (e == EINTR)                     /* an interrupted connect goes on by itself */
+        connect(fd, a, n);
+    if (e) {
+        errno = e;
+        return -1;
+    }
+#endif
+    return connect(fd, a, n);
+}
 
 static inline int sys_thread(pthread_t *t, const pthread_attr_t *attr, void *(*run)(void *), void *arg)
 {
@@ -163,6 +216,10 @@ static inline int sys_futex_wait(atomic_uint *word, unsigned value, int64_t dead
     struct timespec ts = { (time_t)(deadline_ns / 1000000000), (long)(deadline_ns % 1000000000) };
     int e = 0;
 
+#ifdef NL_FAULTS
+    if ((e = sys_fault(SC_FUTEX, NULL)))
+        return e;
+#endif
     SYS_POINT(SP_FUTEX);
     if (syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, value, deadline_ns == INT64_MAX ? NULL : &ts, NULL,
                 FUTEX_BITSET_MATCH_ANY) != 0 && errno != EAGAIN)

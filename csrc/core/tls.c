@@ -177,7 +177,7 @@ static nl_err read_fd(int fd, const char *path, bytes *file, nl_fault *why)
 {
     uint8_t chunk[4096];
     for (;;) {
-        ssize_t n = read(fd, chunk, sizeof chunk);
+        ssize_t n = sys_read(fd, chunk, sizeof chunk);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0) {
@@ -197,7 +197,7 @@ static nl_err read_fd(int fd, const char *path, bytes *file, nl_fault *why)
  * cannot. */
 static nl_err read_file(const char *path, bytes *file, BIO **bio, nl_fault *why)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = sys_open(path);
     if (fd < 0) {
         nl_fault_set(why, NL_ESYS, errno, "cannot read %s: %s", path, strerror(errno));
         return NL_ESYS;
@@ -423,7 +423,6 @@ static nl_err load_all(SSL_CTX *ssl, const char *ca, const char *cert, const cha
     if (e == NL_OK)
         e = load_key(ssl, key, cert, why);
     set_rules(ssl, crls > 0);
-    ERR_clear_error();
     return e;
 }
 
@@ -445,6 +444,7 @@ nl_err nl_tls_ctx_new(const char *ca, const char *cert, const char *key, const c
         e = out_of_memory(why);
     else
         e = load_all(ctx->ssl, ca, cert, key, crl, why);
+    ERR_clear_error();                          /* else others of this thread find there what is not theirs */
     if (e != NL_OK)
         nl_tls_ctx_rele(ctx);
     else

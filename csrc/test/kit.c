@@ -26,6 +26,7 @@ __attribute__((weak)) void sys_pause(int point) { (void)point; }
 /* ---- claims ----------------------------------------------------------------------------------------------------- */
 
 int kit_patience_ms = 20000;
+const char *kit_context;
 
 static _Thread_local bool not_the_tests_thread;
 
@@ -38,6 +39,8 @@ _Noreturn void kit_fail(const char *file, int line, const char *format, ...)
     vsnprintf(text, sizeof text, format, ap);
     va_end(ap);
     print_error("%s:%d: %s\n", file, line, text);
+    if (kit_context)
+        print_error("  repeat it with %s\n", kit_context);
     if (!not_the_tests_thread)
         _fail(file, line);
     abort();

@@ -45,6 +45,7 @@
 
 #define PATIENCE_MS kit_patience_ms  /* for what must happen, on a slow machine under a sanitizer */
 extern int kit_patience_ms;
+extern const char *kit_context;     /* NULL, or what a failure shall say besides: how to repeat it */
 
 _Noreturn void kit_fail(const char *file, int line, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void    kit_must_be(const char *file, int line, const char *call, nl_err got, nl_err want);

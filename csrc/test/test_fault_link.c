@@ -1,49 +1,14 @@
-/* Fault injection: in every step of a link's life the n-th call into the system fails, for every n there is.
+/* Fault injection on a link over a socket that is there: in every step of its life the n-th call into the system fails.
+ * faults.h tells how; test_fault_dial.c has dialing and listening.
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
- *
- * A scenario runs again and again; in run n the n-th call of one kind fails, until a run ends without having come so far.
- * Each run must end, in success or in an error that is on the list, with nothing left behind: the links' budgets at zero,
- * threads and descriptors as before, and under a leak checker no memory.
  */
-#include "kit.h"
-
-#include "buf.h"
-#include "sys.h"
+#include "faults.h"
 
 #include <fcntl.h>
 
-/* ---- the fault --------------------------------------------------------------------------------------------------- */
-
-static struct { sys_call call; int error; bool cut; atomic_long left; } plan;   /* fails the call that finds left at 1 */
-
-int sys_fault(sys_call call, size_t *len)
-{
-    if (call != plan.call || atomic_load(&plan.left) <= 0 || atomic_fetch_sub(&plan.left, 1) != 1)
-        return 0;
-    if (plan.cut && len)
-        *len = 1;
-    return plan.cut ? 0 : plan.error;
-}
-
-static void plan_none(void) { atomic_store(&plan.left, 0); }
-
-/* The error is one that a caller can do something with. */
-static bool ok(nl_err e)
-{
-    switch (e) {
-    case NL_OK:
-        return true;
-    case NL_ENOMEM:
-    case NL_ESYS:
-    case NL_ELINKDOWN:
-        return false;
-    default:
-        kit_fail(__FILE__, __LINE__, "a failing call made %s", nl_err_name(e));
-    }
-}
-
-static nl_err again(nl_err e) { return e == NL_EINTR || e == NL_ETIMEOUT ? NL_OK : e; }
+static bool ok(nl_err e)        { return fault_ok(e, NL_OK); }
+static nl_err again(nl_err e)   { return fault_again(e); }
 
 /* ---- the scenarios ----------------------------------------------------------------------------------------------- */
 
@@ -68,6 +33,7 @@ static bool try_pair(pair *p)
     pair_config c = pair_default(KIND_2016);
     int fd[2];
 
+    c.client.limits.spin_ns = c.server.limits.spin_ns = 0;      /* else a read that finds nothing is made again, often */
     sockets_unix(fd);
     p->client = try_link(fd[0], &c.client);
     p->server = try_link(fd[1], &c.server);
@@ -96,17 +62,18 @@ static void send_and_accept(pair *p)
     if (!try_pair(p))
         return;
     if (ok(nl_conn_new(p->client, &c)) && ok(nl_conn_send(c, ASK, "abc", 3, in_ms(PATIENCE_MS), NULL)) &&
-        ok(again(nl_link_accept(p->server, in_ms(PATIENCE_MS), &s))) && s) {
+        ok(again(nl_link_accept(p->server, fault_patience(), &s))) && s) {
         if (ok(nl_conn_send(c, ASK, bytes, sizeof bytes, in_ms(PATIENCE_MS), NULL)))
             for (int i = 0; i < 2; i++) {
                 nl_err e;
                 do
-                    e = nl_conn_recv(s, in_ms(PATIENCE_MS), &got);
+                    e = nl_conn_recv(s, fault_patience(), &got);
                 while (e == NL_EINTR);
-                if (!ok(e))
+                if (!ok(again(e)) || !got)
                     break;
                 must(got->len == (i ? sizeof bytes : 3));
                 nl_packet_free(got);
+                got = NULL;
             }
     }
     nl_conn_rele(c);
@@ -129,7 +96,7 @@ static void ask_and_answer(pair *p)
             break;
         /* The server may be unable to answer and live on: that is for the asker's own patience. */
         do
-            e = nl_ask_wait(&ask, in_ms(300), &answer);
+            e = nl_ask_wait(&ask, fault_patience(), &answer);
         while (e == NL_EINTR);
         if (again(e) == NL_OK)
             must((e == NL_OK) == (answer != NULL));
@@ -155,7 +122,7 @@ static void give_up_and_bury(pair *p)
         if (!ok(nl_ask_begin(p->client, &ask, ASK, NULL, 0, in_ms(PATIENCE_MS), NULL)))
             break;
         nl_ask_end(&ask);
-        if (!ok(again(nl_link_accept(p->server, in_ms(300), &s))) || !s)
+        if (!ok(again(nl_link_accept(p->server, fault_patience(), &s))) || !s)
             break;
         nl_conn_rele(s);
         s = NULL;
@@ -173,7 +140,7 @@ static void refuse(pair *p)
     nl_link_close_accept(p->server);
     if (ok(nl_conn_new(p->client, &c)) && ok(nl_conn_send(c, ASK, NULL, 0, in_ms(PATIENCE_MS), NULL))) {
         do
-            e = nl_conn_recv(c, in_ms(300), &got);      /* a reply is a courtesy: without memory there is none */
+            e = nl_conn_recv(c, fault_patience(), &got);      /* a reply is a courtesy: without memory there is none */
         while (e == NL_EINTR);
         if (again(e) != NL_OK)
             must(!ok(e));
@@ -198,7 +165,7 @@ static void many(pair *p)
         requests[i] = (nl_out){ "abc", 3, ASK };
     if (ok(nl_ask_many_begin(p->client, requests, answers, 30, &batch))) {
         do
-            e = nl_ask_many_wait(batch, in_ms(300), NULL);
+            e = nl_ask_many_wait(batch, fault_patience(), NULL);
         while (e == NL_EINTR);
         if (again(e) != NL_OK)
             must(!ok(e));
@@ -225,82 +192,145 @@ static void deliver_and_close(pair *p)
         if (ok(nl_conn_new(p->client, &conn)) &&
             ok(nl_conn_send(conn, ASK, bytes, sizeof bytes, in_ms(20), NULL))) {
             while ((e = nl_link_close(p->client, in_ms(2))) == NL_EINTR) ;
-            must(e == NL_OK || e == NL_ETIMEOUT);
+            must(e == NL_ETIMEOUT || (e == NL_OK && fault_breaks_link()));      /* nothing undelivered is called delivered */
         }
         nl_conn_rele(conn);
     }
     close(fd[1]);
 }
 
-static const struct { const char *name; void (*run)(pair *); } scenarios[] = {
-    { "make", make }, { "open_conns", open_conns }, { "send_and_accept", send_and_accept },
-    { "ask_and_answer", ask_and_answer }, { "give_up_and_bury", give_up_and_bury }, { "refuse", refuse },
-    { "many", many }, { "deliver_and_close", deliver_and_close },
-};
+/* An answer that takes longer than any try: the asker sleeps, in the end in poll. */
+static void job_answer_late(job *j)
+{
+    job_recv1(j);
+    if (j->result != NL_OK)
+        return;
+    poll(NULL, 0, 30);
+    while ((j->result = nl_conn_send(j->conn, ANSWER, "abc", 3, j->deadline, NULL)) == NL_EINTR) ;
+    if (j->result != NL_OK)
+        nl_link_abort(j->link);
+    nl_packet_free(j->packet);
+    nl_conn_rele(j->conn);
+}
+
+static void wait_long(pair *p)
+{
+    job answer = { 0 };
+    nl_packet *got = NULL;
+    nl_ask ask;
+    nl_err e;
+
+    if (!try_pair(p))
+        return;
+    answer.link = p->server;
+    job_start(&answer, job_answer_late);
+    if (ok(nl_ask_begin(p->client, &ask, ASK, "abc", 3, in_ms(PATIENCE_MS), NULL))) {
+        while ((e = nl_ask_wait(&ask, in_ms(PATIENCE_MS), &got)) == NL_EINTR) ;
+        ok(e);
+        nl_ask_end(&ask);
+        nl_packet_free(got);
+    }
+    nl_link_abort(p->client);
+    nl_link_abort(p->server);
+    job_join(&answer);
+}
+
+/* Bursts of notifications are gathered, and written by the poller. */
+static void notify(pair *p)
+{
+    nl_out packets[40];
+    size_t done = 0;
+    nl_err e;
+
+    if (!try_pair(p))
+        return;
+    for (int i = 0; i < 40; i++)
+        packets[i] = (nl_out){ "abc", 3, notification(NL_WIRE_2016) };
+    for (int i = 0; i < 5; i++)
+        if (!ok(nl_link_notify(p->client, packets[i].code, "abc", 3, in_ms(PATIENCE_MS), NULL)))
+            return;
+    while ((e = nl_link_notify_many(p->client, packets, 40, in_ms(PATIENCE_MS), &done)) == NL_EINTR) ;
+    if (ok(e))
+        wait_until(stats_of(p->server).packets_received == 45 || nl_link_is_closed(p->server) ||
+                   nl_link_is_closed(p->client));
+}
+
+static void raw(pair *p)
+{
+    pair_config c = pair_default(KIND_2016);
+    nl_packet *got = NULL;
+    int fd[2];
+    nl_err e;
+
+    c.client.raw = c.server.raw = true;
+    sockets_unix(fd);
+    p->client = try_link(fd[0], &c.client);
+    p->server = try_link(fd[1], &c.server);
+    if (!p->client || !p->server || !ok(nl_link_send_packet(p->client, 7, ASK, "abc", 3, in_ms(PATIENCE_MS), NULL)))
+        return;
+    while ((e = nl_link_recv_packet(p->server, in_ms(PATIENCE_MS), &got)) == NL_EINTR) ;
+    if (ok(e))
+        must(got->conn_id == 7 && got->len == 3);
+    nl_packet_free(got);
+}
+
+/* A send that has to wait for room, and a peer that begins to read. */
+static void wait_for_room(pair *p)
+{
+    pair_config c = pair_default(KIND_2016);
+    static char bytes[16000];
+    nl_conn *conn = NULL;
+    nl_err e = NL_OK;
+    int fd[2];
+
+    c.client.limits.link_tx_bytes = 10000;
+    c.server.accept = NL_ACCEPT_IGNORE;
+    sockets_small(fd);
+    p->client = try_link(fd[0], &c.client);
+    p->server = try_link(fd[1], &c.server);
+    if (!p->client || !p->server || !ok(nl_conn_new(p->client, &conn)))
+        return;
+    for (int i = 0; i < 4 && e == NL_OK; i++) {
+        while ((e = nl_conn_send(conn, ASK, bytes, sizeof bytes, in_ms(PATIENCE_MS), NULL)) == NL_EINTR) ;
+        ok(e);
+    }
+    nl_conn_rele(conn);
+}
 
 /* ---- running them ------------------------------------------------------------------------------------------------ */
 
-/* Links whose poller ends here are gone before what they left is counted. */
-static void end(pair *p)
-{
-    plan_none();
-    pair_free(p);
-    nl_shutdown();
-    nl_block_cache_clear();
-}
-
-static void run_all(sys_call call, int error, bool cut, long most)
-{
-    for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
-        bool came = true;
-
-        for (long n = 1; came && n <= most; n++) {
-            size_t threads = kit_threads(), descriptors = kit_descriptors();
-            pair p = { NULL, NULL };
-
-            plan.call = call;
-            plan.error = error;
-            plan.cut = cut;
-            atomic_store(&plan.left, n);
-            scenarios[i].run(&p);
-            came = atomic_load(&plan.left) <= 0;
-            end(&p);
-            wait_until(kit_threads() == threads);
-            if (kit_descriptors() != descriptors)
-                kit_fail(__FILE__, __LINE__, "%s, call %d, time %ld: descriptors are left", scenarios[i].name, call, n);
-        }
-        if (came && most > 30)
-            kit_fail(__FILE__, __LINE__, "%s never came to its end", scenarios[i].name);
-    }
-}
+/* Links whose poller ends are gone before what they left is counted. */
+#define OVER_A_PAIR(f) static void run_##f(void) { pair p = { NULL, NULL }; f(&p); fault_none(); pair_free(&p); }
+OVER_A_PAIR(make)
+OVER_A_PAIR(open_conns)
+OVER_A_PAIR(send_and_accept)
+OVER_A_PAIR(ask_and_answer)
+OVER_A_PAIR(give_up_and_bury)
+OVER_A_PAIR(refuse)
+OVER_A_PAIR(many)
+OVER_A_PAIR(deliver_and_close)
+OVER_A_PAIR(wait_long)
+OVER_A_PAIR(notify)
+OVER_A_PAIR(raw)
+OVER_A_PAIR(wait_for_room)
 
 /* S60 */
-static void test_memory(void **state)       { (void)state; run_all(SC_MALLOC, ENOMEM, false, 200); }
-static void test_recv(void **state)         { (void)state; run_all(SC_RECV, ECONNRESET, false, 30); }
-static void test_recv_interrupted(void **state) { (void)state; run_all(SC_RECV, EINTR, false, 30); }
-static void test_recv_short(void **state)   { (void)state; run_all(SC_RECV, 0, true, 30); }
-static void test_sendmsg(void **state)      { (void)state; run_all(SC_SENDMSG, ECONNRESET, false, 30); }
-static void test_sendmsg_interrupted(void **state) { (void)state; run_all(SC_SENDMSG, EINTR, false, 30); }
-static void test_sendmsg_full(void **state) { (void)state; run_all(SC_SENDMSG, EAGAIN, false, 30); }
-static void test_sendmsg_short(void **state) { (void)state; run_all(SC_SENDMSG, 0, true, 30); }
-static void test_poll(void **state)         { (void)state; run_all(SC_POLL, ENOMEM, false, 30); }
-static void test_poll_interrupted(void **state) { (void)state; run_all(SC_POLL, EINTR, false, 30); }
-static void test_eventfd(void **state)      { (void)state; run_all(SC_EVENTFD, EMFILE, false, 30); }
-static void test_epoll_create(void **state) { (void)state; run_all(SC_EPOLL_CREATE, EMFILE, false, 30); }
-static void test_epoll_ctl(void **state)    { (void)state; run_all(SC_EPOLL_CTL, ENOSPC, false, 30); }
-static void test_epoll_wait(void **state)   { (void)state; run_all(SC_EPOLL_WAIT, EINTR, false, 30); }
-static void test_fcntl(void **state)        { (void)state; run_all(SC_FCNTL, EBADF, false, 30); }
-static void test_setsockopt(void **state)   { (void)state; run_all(SC_SETSOCKOPT, ENOMEM, false, 30); }
-static void test_thread(void **state)       { (void)state; run_all(SC_THREAD, EAGAIN, false, 30); }
-
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        TEST(test_memory), TEST(test_recv), TEST(test_recv_interrupted), TEST(test_recv_short), TEST(test_sendmsg),
-        TEST(test_sendmsg_interrupted), TEST(test_sendmsg_full), TEST(test_sendmsg_short), TEST(test_poll),
-        TEST(test_poll_interrupted), TEST(test_eventfd), TEST(test_epoll_create), TEST(test_epoll_ctl),
-        TEST(test_epoll_wait), TEST(test_fcntl), TEST(test_setsockopt), TEST(test_thread),
+    static const fault_scenario scenarios[] = {
+        { "make", run_make, false, 0 },
+        { "open_conns", run_open_conns, false, 0 },
+        { "send_and_accept", run_send_and_accept, false, 0 },
+        { "ask", run_ask_and_answer, false, 0 },
+        { "give_up_and_bury", run_give_up_and_bury, false, 0 },
+        { "refuse", run_refuse, false, 0 },
+        { "many", run_many, false, 0 },
+        { "deliver_and_close", run_deliver_and_close, false, 0 },
+        { "notify", run_notify, false, 0 },
+        { "wait_long", run_wait_long, false, 0 },
+        { "raw", run_raw, false, 0 },
+        { "wait_for_room", run_wait_for_room, false, 0 },
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return fault_main(scenarios, sizeof scenarios / sizeof *scenarios, NULL, NULL);
 }
