@@ -469,36 +469,56 @@ static bool may_stay_locked(nl_link *link, nl_conn *conn, size_t rest, bool prog
            send_error_locked(link, conn) == NL_OK && !is_late(deadline_ns);
 }
 
+/* The same, once a write has taken `done` of it and says why it took no more (0: it was a slice, which was all taken). */
+static bool may_go_on_locked(nl_link *link, nl_conn *conn, size_t rest, size_t done, int e, int64_t deadline_ns) NL_LOCKED
+{
+    if (e)
+        return may_stay_locked(link, conn, rest, done > 0, deadline_ns);
+    return rest < STAY_BYTES || may_stay_locked(link, conn, rest, true, deadline_ns);
+}
+
+/* Offers what is left, once: at once, or, when the sender stays with a large rest, as soon as there is room. Returns as
+ * io_write does; EINTR when a signal came while it stayed. mu not held. */
+static size_t offer(nl_link *link, struct iovec iov[2], bool staying, int *e, nl_fault *why) NL_WRITER
+{
+    struct pollfd p = { .fd = link->fd, .events = POLLOUT };
+    bool interrupted;
+    size_t done;
+
+    if (!staying)
+        return io_write(link, iov, iov[1].iov_len ? 2 : 1, e, why);
+    if (!link->tls)
+        return slice_write(link, iov, e);
+    interrupted = sys_poll(&p, 1, STAY_NS) < 0;
+    done = io_write(link, iov, 2, e, why);
+    if (interrupted && (*e == 0 || *e == EAGAIN))
+        *e = EINTR;
+    return done;
+}
+
 /* Writes header and payload from the caller's memory, as the holder, and leaves in iov what the socket did not take. mu
  * held on entry and exit. Returns what the last write said. */
 static int write_direct_locked(nl_link *link, nl_conn *conn, struct iovec iov[2], int64_t deadline_ns,
                                nl_fault *why) NL_LOCKED_WRITER
 {
     size_t rest = iov[0].iov_len + iov[1].iov_len, done;
-    struct pollfd p = { .fd = link->fd, .events = POLLOUT };
-    bool staying = false, interrupted = false;
+    bool staying = false;
     int e;
 
     for (;;) {
         nl_link_unlock(link);
-        if (staying && link->tls)
-            interrupted = sys_poll(&p, 1, STAY_NS) < 0;
-        done = staying && !link->tls ? slice_write(link, iov, &e) : io_write(link, iov, 2, &e, why);
-        if (e == EINTR) {
-            interrupted = true;
-            e = EAGAIN;
-        }
+        done = offer(link, iov, staying, &e, why);
         iov_skip(iov, done);
         rest -= done;
         nl_link_lock(link);
         link->stats.bytes_sent += done;
         uncharge(&link->tx, done);
         tx_wake_for_room_locked(link);
+        if (e == EINTR)
+            return EAGAIN;
         if (rest == 0 || (e && e != EAGAIN))
             return e;
-        if (interrupted || (e && !may_stay_locked(link, conn, rest, done > 0, deadline_ns)))
-            return EAGAIN;
-        if (staying && rest >= STAY_BYTES && !may_stay_locked(link, conn, rest, true, deadline_ns))
+        if (!may_go_on_locked(link, conn, rest, done, e, deadline_ns))
             return EAGAIN;
         staying = rest >= STAY_BYTES;
     }
