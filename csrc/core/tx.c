@@ -3,7 +3,7 @@
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
  * A sender that finds the token free takes it and writes its packet straight from the caller's buffer: one system call for
- * header and payload, no copy. One that finds it taken appends a copy to the queue and is done: whoever holds the token
+ * header and payload, no copy (but of payloads so short that the kernel's second buffer costs more: iov_join). One that finds it taken appends a copy to the queue and is done: whoever holds the token
  * writes it with the next gather. A holder works for others only within a budget; then, or when the socket is full, its turn
  * is ARMED: the poller writes on when there is room.
  *
@@ -40,6 +40,7 @@
 #define BURST_NS      INT64_C(20000)            /* notifications closer than this are a burst */
 #define CORK_BYTES    ((size_t)16 << 10)        /* a burst is written whenever so much waits ... */
 #define CORK_PACKET   ((size_t)1 << 10)         /* ... and larger packets are worth a write of their own */
+#define JOIN_BYTES    ((size_t)1 << 10)         /* payloads up to this are copied behind their header: one buffer is cheaper */
 #define CROWD         2u                        /* so many woken threads on their way are worth waiting for */
 #define TLS_STEP      ((size_t)128 << 10)       /* plaintext encrypted before the socket is tried again */
 #define TLS_RECORD    ((size_t)16 << 10)        /* what one record holds */
@@ -72,7 +73,8 @@ static ssize_t plain_write(nl_link *link, struct iovec *iov, size_t n) NL_WRITER
     ssize_t done;
 
     do
-        done = sys_sendmsg(link->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+        done = n == 1 ? sys_send(link->fd, iov->iov_base, iov->iov_len, MSG_DONTWAIT | MSG_NOSIGNAL)
+                      : sys_sendmsg(link->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
     while (done < 0 && errno == EINTR);         /* it does not wait, so this does not keep a signal waiting */
     return done;
 }
@@ -444,6 +446,16 @@ nl_err nl_tx_queue_locked(nl_link *link, uint32_t id, uint16_t code, const void 
     return NL_OK;
 }
 
+/* Copies a short payload behind its header, which has room there. */
+static void iov_join(struct iovec iov[2])
+{
+    if (!iov[1].iov_len || iov[1].iov_len > JOIN_BYTES)
+        return;
+    memcpy((uint8_t *)iov[0].iov_base + iov[0].iov_len, iov[1].iov_base, iov[1].iov_len);
+    iov[0].iov_len += iov[1].iov_len;
+    iov[1].iov_len = 0;
+}
+
 /* Drops the first n bytes of an iov of two. */
 static void iov_skip(struct iovec iov[2], size_t n)
 {
@@ -591,12 +603,12 @@ nl_err nl_tx_send_locked(nl_link *link, nl_conn *conn, uint32_t id, uint16_t cod
                          int64_t deadline_ns, bool *maybe_sent)
 {
     nl_tx *tx = &link->tx;
-    uint8_t head[NL_HEAD_MAX];
+    uint8_t packet[NL_HEAD_MAX + JOIN_BYTES];
     struct iovec iov[2];
     bool joins;
     nl_err e;
 
-    iov[0] = (struct iovec){ head, nl_wire_head(link->wire, id, code, len, head) };
+    iov[0] = (struct iovec){ packet, nl_wire_head(link->wire, id, code, len, packet) };
     iov[1] = (struct iovec){ (void *)(uintptr_t)payload, len };
     if ((e = nl_tx_room_locked(link, conn, iov[0].iov_len + len, deadline_ns)) != NL_OK)
         return e;
@@ -605,6 +617,7 @@ nl_err nl_tx_send_locked(nl_link *link, nl_conn *conn, uint32_t id, uint16_t cod
         if (maybe_sent)
             *maybe_sent = true;
         count_sent_locked(link, id, code, len);
+        iov_join(iov);
         return send_now_locked(link, conn, iov, deadline_ns);
     }
     if ((e = nl_tx_queue_locked(link, id, code, payload, len)) != NL_OK)
