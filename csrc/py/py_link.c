@@ -603,7 +603,7 @@ static PyObject *Link_repr(nlpy_link *self)
 
 /* ---- tables ----------------------------------------------------------------------------------------------------- */
 
-#define FAST(function) (PyCFunction)(void (*)(void))function, METH_FASTCALL | METH_KEYWORDS
+#define FAST(function) (PyCFunction)(void (*)(void))(function), METH_FASTCALL | METH_KEYWORDS
 
 static PyMethodDef Link_methods[] = {
     {"new_conn", (PyCFunction)Link_new_conn, METH_NOARGS, Link_new_conn_doc},
