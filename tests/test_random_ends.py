@@ -472,5 +472,5 @@ class Ends(RuleBasedStateMachine):
 
 
 @each_kind
-def test_any_operations_in_any_order(wire, routing):
+def test_s62_any_operations_in_any_order(wire, routing):
     run_state_machine_as_test(lambda: Ends(wire, routing), settings=PROFILE)

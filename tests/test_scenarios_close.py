@@ -1,5 +1,6 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
-"""Blocking operations against close: S1 to S11, S13, S14. Whoever waits is woken, once, and told the truth."""
+"""Blocking operations against close: S1 to S14. Whoever waits is woken, once, and told the truth."""
+import contextlib
 import gc
 import signal
 import socket
@@ -425,3 +426,44 @@ def test_s14_a_link_with_a_handler_ends_with_its_last_user():
     client.close()                                  # the workers see the end and leave
     until(lambda: not [thread for thread in threading.enumerate() if thread.name == f"neolink-{server.serial}"])
     server.close()
+
+
+@pytest.mark.parametrize("wire", ["M", "N", "auto"])
+def test_s12_dial_cancelled_half_through_the_handshake(wire):
+    """The other side has accepted and says nothing, or has said a part."""
+    for said in (b"", b"\x92\xc4", b"\0\0"):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            dialer = neolink._core.Dialer((socket.AF_INET, server.getsockname()), wire=wire)
+            dialing = Background(dialer.wait, PATIENCE)
+            sock, _ = server.accept()
+            with sock:
+                sock.sendall(said)
+                begin = time.monotonic()
+                dialer.cancel()
+                with pytest.raises(neolink.LinkClosed):
+                    dialing.result()
+                assert time.monotonic() - begin < PROMPT
+
+
+@pytest.mark.parametrize("wire", ["M", "N", "auto"])
+def test_s12_listener_closed_with_handshakes_half_done(wire):
+    """Those who shake hands are cut off, who waits in accept is told, and the address is free."""
+    with contextlib.ExitStack() as stack:
+        listener = neolink.listen("127.0.0.1:0", wire=wire)
+        stack.callback(listener.close)
+        address = listener.address
+        accepting = Background(listener.accept)
+        peers = [stack.enter_context(socket.create_connection(address, PATIENCE)) for _ in range(9)]
+        for n, peer in enumerate(peers):
+            peer.sendall((b"", b"\x92\xc4", b"\0\0")[n % 3])
+        begin = time.monotonic()
+        listener.close()
+        with pytest.raises(neolink.LinkClosed):
+            accepting.result()
+        assert time.monotonic() - begin < PROMPT
+        for peer in peers:
+            with contextlib.suppress(ConnectionResetError):
+                while peer.recv(1000):
+                    pass
+        with neolink.listen(address, wire=wire):
+            pass

@@ -197,3 +197,49 @@ def test_s55_a_link_knows_its_descriptor_only_while_it_has_it():
         link.close()
         assert link.fileno() == -1
         at_rest(link)
+
+
+def test_s55_a_descriptor_number_that_is_used_again():
+    """A link is closed with input on the way, and the next one gets its number: nothing of the first is seen in the second."""
+    numbers = set()
+    for turn in range(200):
+        with raw_peer("N") as (link, peer):
+            number = link.fileno()
+            numbers.add(number)
+            until(lambda link=link: link.stats().rx_arms or turn)       # the poller watches, at first
+            peer.sock.sendall(frame("N", 2, REQUEST, b"old" * 1000)[:-1])
+            link.abort()
+            with raw_peer("N") as (new, new_peer):
+                if new.fileno() == number:
+                    numbers.add("again")
+                with pytest.raises(neolink.Timeout):
+                    new.recv1(timeout=0.001)
+                assert new.stats().bytes_received == 0
+                new_peer.send(2, REQUEST, b"new")
+                with new.recv1(timeout=PATIENCE) as request:
+                    assert request.packet.payload == b"new"
+    assert "again" in numbers
+
+
+def test_s55_another_socket_put_in_its_place():
+    """Somebody else's mistake: what comes from the other socket is taken for the peer's, and refused for what it is."""
+    done = run_program("""
+        import os, socket, neolink
+        from scenario_kit import REQUEST
+        from support import Background, waiting
+        client, server = neolink.pair(wire="N")
+        fd = client.fileno()
+        ours, theirs = socket.socketpair()
+        os.dup2(ours.fileno(), fd)
+        asking = Background(client.ask, REQUEST)
+        print(theirs.recv(100)[4:6].hex())              # a stranger has read our request: nobody can prevent that
+        theirs.sendall(b"GET / HTTP/1.1" + bytes([255]) * 20)
+        try:
+            asking.result()
+        except neolink.ProtocolError as error:
+            print(type(error).__name__)
+        client.abort()
+        server.abort()
+        """)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["1234", "ProtocolError"]

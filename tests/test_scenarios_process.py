@@ -1,5 +1,7 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
-"""The process: its end (S15), its forks (S58, S9), and the order of what arrives in it (S61)."""
+"""The process: its end (S15), its forks (S58, S9), its interpreters (S59), its locks (S60), and the order of what arrives
+in it (S61)."""
+import sys
 import time
 
 import pytest
@@ -189,3 +191,80 @@ def test_s61_with_another_thread_reading():
         link.close()
         with pytest.raises(neolink.LinkClosed):
             bystander.result()
+
+
+SUBINTERPRETERS = """
+import _xxsubinterpreters as interpreters, sys, threading, neolink
+from scenario_kit import *
+from support import Background, until
+INSIDE = '''
+import neolink
+a, b = neolink.pair(wire="N")
+a.notify(5)
+with b.recv1(timeout=5) as request:
+    assert request.packet.code == 5
+a.close(); b.close()
+'''
+client, server = neolink.pair(wire="N")
+serving = Background(server.serve, lambda request: neolink.Packet(ANSWER, request.packet.payload))
+stop = []
+def work():
+    n = 0
+    while not stop:
+        assert client.ask(REQUEST, n.to_bytes(4, "big"), timeout=20).payload == n.to_bytes(4, "big")
+        n += 1
+    return n
+workers = [Background(work) for _ in range(2)]
+refused = 0
+for _ in range(10):
+    interpreter = interpreters.create()
+    try:
+        interpreters.run_string(interpreter, INSIDE)
+    except interpreters.RunFailedError as error:
+        assert "ImportError" in str(error), error
+        refused += 1
+    interpreters.destroy(interpreter)
+    before = client.stats().packets_received
+    until(lambda: client.stats().packets_received > before + 20)
+stop.append(1)
+assert all(worker.result() for worker in workers)
+client.close()
+serving.result()
+server.close()
+print(refused)
+"""
+
+
+@pytest.mark.no_asan
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="_xxsubinterpreters is CPython's, up to 3.12")
+def test_s59_subinterpreters_come_and_go_beside_a_live_link():
+    """Each makes links of its own, or is told at its import that it cannot; the link in the main one works on."""
+    done = run_program(SUBINTERPRETERS, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() in ("0", "10")
+
+
+def test_s59_imported_again_with_a_live_link():
+    """A second copy of the module beside the first: the first one's link works on, and both make their own."""
+    done = run_program("""
+        import sys, neolink
+        from scenario_kit import ANSWER, REQUEST
+        from support import Background
+        client, server = neolink.pair(wire="N")
+        serving = Background(server.serve, lambda request: neolink.Packet(ANSWER))
+        for _ in range(5):
+            for name in [name for name in sys.modules if name.split(".")[0] == "neolink"]:
+                del sys.modules[name]
+            import neolink as again
+            assert again is not neolink
+            a, b = again.pair()
+            a.notify(5)
+            assert type(b.recv1(timeout=5).packet) is again.Packet
+            a.close(), b.close()
+            assert client.ask(REQUEST, timeout=5).code == ANSWER
+        client.close()
+        serving.result()
+        server.close()
+        print("all")
+        """)
+    assert (done.stdout, done.returncode) == ("all\n", 0), done.stderr

@@ -1,5 +1,5 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
-"""Timeouts, cancelling, signals: S33 to S37, S39 to S41, S43."""
+"""Timeouts, cancelling, signals: S33 to S43."""
 import contextlib
 import math
 import os
@@ -320,3 +320,115 @@ def test_s43_the_clock_on_the_wall_is_not_looked_at(monkeypatch):
                 call()
             assert 0.049 <= time.monotonic() - begin < 2
         server.close()
+
+
+# ---- deadlines that change, calls that are given up
+
+def test_s38_each_waiter_keeps_its_own_deadline():
+    """Whoever reads for all leaves at its own time, and the others at theirs: the read token does not carry a deadline."""
+    for order in ((0.1, 0.3, PATIENCE), (PATIENCE, 0.3, 0.1), (0.3, 0.1, PATIENCE)):
+        with both_ends("M") as (client, server):
+            conns = [client.new_conn() for _ in order]
+            begin = time.monotonic()
+            waits = []
+            for n, seconds in enumerate(order):
+                waits.append(Background(conns[n].recv, timeout=seconds))
+                waiting(client, n + 1)
+            for seconds, wait in sorted(zip(order, waits, strict=True), key=lambda each: each[0])[:2]:
+                with pytest.raises(neolink.Timeout):
+                    wait.result()
+                assert seconds - 0.001 <= time.monotonic() - begin < seconds + PATIENCE / 4
+            longest = order.index(PATIENCE)
+            assert not waits[longest].done()
+            conns[longest].send(REQUEST)
+            with server.recv1(timeout=5) as request:
+                request.reply(ANSWER)
+            assert waits[longest].result().code == ANSWER
+
+
+@pytest.mark.parametrize("kind", WITH_TIMEOUT)
+def test_s38_a_deadline_cut_short_is_gone(on_signal, kind):
+    """A call with much time, or with no end, is given up at once by a handler that raises; the next has its own time."""
+    class Enough(Exception):
+        pass
+
+    def handler(*_: object) -> None:
+        raise Enough
+
+    on_signal(signal.SIGUSR1, handler)
+    with blocking_calls() as (calls, _, check):
+        call, link = calls[kind]
+        for seconds in (PATIENCE, None):
+            kicker = kick(link, [], signal.SIGUSR1)
+            begin = time.monotonic()
+            with pytest.raises(Enough):
+                call(seconds)
+            assert time.monotonic() - begin < PATIENCE / 2
+            kicker.result()
+            begin = time.monotonic()
+            with pytest.raises(neolink.Timeout):
+                call(0.1)
+            assert 0.099 <= time.monotonic() - begin < PATIENCE / 2
+        check()
+
+
+@pytest.mark.parametrize("wire, routing", [("2016", "stream"), ("M", "neo")])
+def test_s42_threads_share_a_link_and_some_give_up(wire, routing):
+    """Who gives up takes nothing from the others: each who stays has its own answer."""
+    with both_ends(wire, routing) as (client, server):
+        serving = Background(echo_bodies, server)
+
+        def ask(mine: int, timeout: float | None) -> int:
+            answered = 0
+            for n in range(300):
+                asked = body(wire, (mine << 16 | n).to_bytes(4, "big"))
+                with contextlib.suppress(neolink.Timeout):
+                    assert client.ask(REQUEST, asked, timeout=timeout).payload == asked
+                    answered += 1
+            return answered
+
+        asking = [Background(ask, mine, None if mine % 2 else 1e-5 * mine) for mine in range(8)]
+        assert [each.result() for each in asking][1::2] == [300] * 4
+        until(lambda: client.stats().packets_received == client.stats().packets_sent)
+        at_rest(client)
+        client.close()
+        serving.result()
+
+
+def test_s42_a_handler_that_raises_stops_nobody(monkeypatch):
+    """Its Conn is closed and its exception told; the reader reads on, other Conns and other handlers work."""
+    told = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: told.append(args.exc_type))
+    with both_ends("M") as (client, server):
+        def fail(conn: neolink.Conn) -> None:
+            raise ZeroDivisionError
+
+        bystander = client.new_conn()
+        bystander.send(REQUEST)
+        with server.recv1(timeout=5) as waiting_request:
+            server.handle_new_conn(fail)
+            for _ in range(50):
+                with client.new_conn() as conn:
+                    conn.send(REQUEST)
+            until(lambda: len(told) == 50)
+            assert set(told) == {ZeroDivisionError}
+            server.handle_new_conn(lambda conn: conn.send(ANSWER, conn.recv(timeout=5).payload))
+            assert client.ask(REQUEST, body("M", b"x"), timeout=5).payload == body("M", b"x")
+            waiting_request.reply(ANSWER)
+        assert bystander.recv(timeout=5).code == ANSWER
+        bystander.close()
+
+
+def test_s42_a_link_that_closes_while_all_wait():
+    """As the end of an event loop would find it: every call that waits ends, and the threads of the handlers go home."""
+    with both_ends("M") as (client, server):
+        server.handle_new_conn(lambda conn: list(conn))
+        for _ in range(5):
+            client.notify(NOTIFY)
+        until(lambda: server.stats().waiters >= 5)
+        waits = [Background(client.ask, REQUEST) for _ in range(5)] + [Background(client.accept)]
+        waiting(client, 6)
+        server.close()
+        for wait in waits:
+            with pytest.raises(neolink.LinkDown):
+                wait.result()
