@@ -10,7 +10,7 @@ counters must agree with each other and with the model.
 Nothing here waits for luck: what the model says must come is waited for with patience, what must not is polled, once the
 counters say that everything sent was received.
 
-NEOLINK_EXAMPLES says how many runs per kind of link (default 25), NEOLINK_STEPS how long one is at most (40).
+NEOLINK_EXAMPLES says how many runs per kind of link (default 15), NEOLINK_STEPS how long one is at most (40).
 """
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ import neolink
 pytestmark = pytest.mark.usefixtures("balanced")
 SHRINK = () if os.environ.get("NEOLINK_EXAMPLES") else (Phase.shrink,)          # it takes minutes
 PROFILE = settings(phases=(Phase.explicit, Phase.reuse, Phase.generate, *SHRINK),
-                   max_examples=int(os.environ.get("NEOLINK_EXAMPLES", "25")), print_blob=True, deadline=None,
+                   max_examples=int(os.environ.get("NEOLINK_EXAMPLES", "15")), print_blob=True, deadline=None,
                    stateful_step_count=int(os.environ.get("NEOLINK_STEPS", "40")), suppress_health_check=list(HealthCheck))
 TURNED_AWAY = ("connection closed", "connection refused")
 SIZES = st.sampled_from([0, 1, 40, 5_000, 20_000])

@@ -16,6 +16,7 @@ NEOLINK_EXAMPLES and NEOLINK_STEPS as in test_random_ends.py.
 """
 from __future__ import annotations
 
+import socket
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,7 +35,7 @@ import neolink
 pytestmark = pytest.mark.usefixtures("balanced")
 LIMITS = neolink.Limits(link_tx_bytes=40_000)
 LARGE = 30_000
-"""A few of these fill what the sockets and the link's budget take."""
+"""A few of these fill what the sockets and the link's budget take together."""
 
 
 @dataclass
@@ -68,6 +69,8 @@ class Peer(RuleBasedStateMachine):
     def connect(self) -> None:
         near, far = tcp_pair()
         far.settimeout(PATIENCE)
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 14)
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
         self.link = neolink.NodeLink(near, self.role, wire=self.kind, routing=self.routing, limits=LIMITS)
         self.peer = ReferencePeer(far, self.kind, "server" if self.role == "client" else "client")
         self.ours: dict[int, Talk] = {}
