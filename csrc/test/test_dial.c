@@ -771,9 +771,18 @@ static void test_failures_are_bounded(void **state)
     nl_listener_rele(l);
 }
 
+/* valgrind plays the limit itself: it lets the kernel accept, closes what that gave, and says EMFILE. The peer is gone then. */
+static bool limit_is_played(void)
+{
+    const char *preloaded = getenv("LD_PRELOAD");
+    return preloaded && strstr(preloaded, "vgpreload");
+}
+
 /* S56. Without descriptors accept fails at once and for ever: the listener must rest, and go on when there are some. */
 static void test_out_of_descriptors(void **state)
 {
+    if (limit_is_played())
+        skip();
     struct rlimit old, low;
     struct timespec before, after;
     uint8_t bytes[6];
