@@ -215,13 +215,12 @@ def kick(link: neolink.NodeLink | None, kicked: list[float], number: int = signa
     main = threading.main_thread()
 
     def run():
-        if link is None:                            # no counter there: asleep for a hundred looks on end
-            asleep = 0
-            while asleep < 100:
-                asleep = asleep + 1 if is_asleep(main.native_id) else 0
-                time.sleep(0.0005)
-        else:
+        if link is not None:
             waiting(link)
+        asleep = 0                                  # … for many looks on end: the counter counts who is about to sleep, too, and
+        while asleep < (20 if link else 100):       # a signal then is noticed when the sleep ends, as in CPython's own calls
+            asleep = asleep + 1 if is_asleep(main.native_id) else 0
+            time.sleep(0.0005)
         kicked.append(time.monotonic())
         os.kill(os.getpid(), number)
 

@@ -11,6 +11,7 @@
 #include "tls.h"
 
 #include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 
 /* ---- deadlines under traffic ------------------------------------------------------------------------------------ */
@@ -105,12 +106,25 @@ static void job_send_once(job *j)
 
 static void job_recv_once(job *j)   { j->result = nl_conn_recv(j->conn, j->deadline, &j->packet); }
 
+/* Until there is no room, and there will be none: the background thread may be about to write what is queued, so the socket
+ * must be full, too. Its peer does not read. */
+static void fill_up(nl_link *link, job *filler)
+{
+    struct pollfd p = { .fd = nl_link_fd(link), .events = POLLOUT };
+
+    do {
+        filler->deadline = 1;                           /* long gone */
+        job_start(filler, job_fill);
+        job_join(filler);
+    } while (poll(&p, 1, 0) != 0 || stats_of(link).tx_bytes_queued <= 32768);
+}
+
 /* A sender sleeps for room; a signal; before the sender is back under the lock a Conn is closed, which wakes all
  * senders to look for themselves. There is still no room, and the signal must not be forgotten. */
 static __attribute__((unused)) void test_signal_and_wake_of_a_sender(void **state)
 {
     nl_link_config c = config_of(NL_CLIENT, KIND_2016);
-    job filler = { .deadline = 1 }, sender = { 0 };
+    job filler = { 0 }, sender = { 0 };
     int fd[2];
     nl_link *link;
     nl_conn *other;
@@ -122,8 +136,7 @@ static __attribute__((unused)) void test_signal_and_wake_of_a_sender(void **stat
     link = link_over(fd[0], &c);
     filler.conn = sender.conn = conn_new(link);
     other = conn_new(link);
-    job_start(&filler, job_fill);                       /* a deadline long gone: until there is no room */
-    job_join(&filler);
+    fill_up(link, &filler);
     job_start(&sender, job_send_once);
     wait_until(stats_of(link).waiters == 1);
     interrupt(&sender);
