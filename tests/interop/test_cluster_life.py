@@ -115,6 +115,15 @@ class Life:
             assert read_by_us(client) == expected
         same(cluster)
 
+    def test_reads_go_on_when_a_storage_dies(self, new_cluster: NewCluster) -> None:
+        """Without a word, and with the client linked to it."""
+        cluster = new_cluster(counts=(1, 2), replicas=1, partitions=2)
+        expected = written(cluster)
+        with clusters.client(cluster.all_masters(), cluster.name, timeout=SECONDS) as client:
+            assert read_by_us(client) == expected
+            cluster.process("neostorage").kill()
+            assert read_by_us(client) == expected
+
     def test_start_and_stop(self, new_cluster: NewCluster) -> None:
         cluster = new_cluster(counts=(1, 2), replicas=1, partitions=4, autostart=False)
         assert done(cluster, "print", "cluster") == "RECOVERING\n"
