@@ -98,19 +98,16 @@ static PyObject *Conn_send(nlpy_conn *self, PyObject *const *args, Py_ssize_t na
     return nlpy_conn_send(self, "send", args, nargs, kwnames, TYPED_CONN_SEND, (PyObject *)self);
 }
 
-static const nlpy_signature recv_sig = {"recv", {"timeout", NULL}, 0, 1, NULL};
-
 PyDoc_STRVAR(Conn_recv_doc, "recv($self, /, timeout=None)\n--\n\n"
                             "The next packet. Packets received before an end stay readable, then comes the end.");
 
 static PyObject *Conn_recv(nlpy_conn *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyObject *arg[NLPY_ARGS_MAX];
     nl_packet *packet = NULL;
     int64_t deadline;
     nl_err err;
 
-    if (nlpy_args(&recv_sig, args, nargs, kwnames, arg) < 0 || nlpy_deadline(arg[0], &deadline) < 0)
+    if (nlpy_timeout("recv", args, nargs, kwnames, &deadline) < 0)
         return NULL;
     NLPY_TRY_THEN_WAIT(err, true, deadline, false, nl_conn_recv(self->conn, at, &packet));
     if (err == NL_OK)

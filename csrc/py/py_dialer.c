@@ -56,22 +56,19 @@ static PyObject *Dialer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     return nlpy_raise(&where, err);
 }
 
-static const nlpy_signature wait_sig = {"wait", {"timeout", NULL}, 0, 1, NULL};
-
 PyDoc_STRVAR(Dialer_wait_doc, "wait($self, /, timeout=None)\n--\n\n"
                               "The link. OSError: not reached; HandshakeError; Timeout: wait again to go on.");
 
 static PyObject *Dialer_wait(nlpy_dialer *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     nlpy_state *state = PyType_GetModuleState(Py_TYPE(self));
-    PyObject *arg[NLPY_ARGS_MAX];
     nl_hs_report report = {0};
     nl_link *link = NULL;
     nl_fault why = {0};
     int64_t deadline;
     nl_err err;
 
-    if (nlpy_args(&wait_sig, args, nargs, kwnames, arg) < 0 || nlpy_deadline(arg[0], &deadline) < 0)
+    if (nlpy_timeout("wait", args, nargs, kwnames, &deadline) < 0)
         return NULL;
     NLPY_WAIT(err, nl_dialer_wait(self->dialer, deadline, &link, &why, &report));
     if (err == NL_OK)

@@ -37,6 +37,12 @@ static nlpy_where here(nlpy_link *self, const char *op)
     return (nlpy_where){.state = self->state, .link = self, .op = op, .conn_id = -1};
 }
 
+static PyObject *link_raise(nlpy_link *self, const char *op, nl_err err)
+{
+    nlpy_where where = here(self, op);
+    return nlpy_raise(&where, err);
+}
+
 bool nlpy_link_is_ready(nlpy_link *self)
 {
     if (!self->link)
@@ -187,8 +193,7 @@ static PyObject *Link_close(nlpy_link *self, PyObject *const *args, Py_ssize_t n
     /* With its time over it is closed all the same; in a forked child there is nothing to close. */
     if (err == NL_OK || err == NL_ETIMEOUT || err == NL_EFORKED)
         Py_RETURN_NONE;
-    nlpy_where where = here(self, "close");
-    return nlpy_raise(&where, err);
+    return link_raise(self, "close", err);
 }
 
 PyDoc_STRVAR(Link_abort_doc, "abort($self, /)\n--\n\nClose at once, without delivering what still waits to be sent.");
@@ -224,29 +229,23 @@ static PyObject *Link_new_conn(nlpy_link *self, PyObject *Py_UNUSED(unused))
     nl_err err = nl_conn_new(self->link, &conn);
     if (err == NL_OK)
         return nlpy_conn_wrap(self, conn);
-    nlpy_where where = here(self, "new_conn");
-    return nlpy_raise(&where, err);
+    return link_raise(self, "new_conn", err);
 }
-
-static const nlpy_signature accept_sig = {"accept", {"timeout", NULL}, 0, 1, NULL};
 
 PyDoc_STRVAR(Link_accept_doc, "accept($self, /, timeout=None)\n--\n\nThe next Conn that the peer opened.");
 
 static PyObject *Link_accept(nlpy_link *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyObject *arg[NLPY_ARGS_MAX];
     nl_conn *conn = NULL;
     int64_t deadline;
     nl_err err;
 
-    if (nlpy_args(&accept_sig, args, nargs, kwnames, arg) < 0 || nlpy_deadline(arg[0], &deadline) < 0 ||
-        !nlpy_link_is_ready(self))
+    if (nlpy_timeout("accept", args, nargs, kwnames, &deadline) < 0 || !nlpy_link_is_ready(self))
         return NULL;
     NLPY_TRY_THEN_WAIT(err, true, deadline, false, nl_link_accept(self->link, at, &conn));
     if (err == NL_OK)
         return nlpy_conn_wrap(self, conn);
-    nlpy_where where = here(self, "accept");
-    return nlpy_raise(&where, err);
+    return link_raise(self, "accept", err);
 }
 
 static PyObject *Link_next(nlpy_link *self)
@@ -261,31 +260,25 @@ static PyObject *Link_next(nlpy_link *self)
         return nlpy_conn_wrap(self, conn);
     if (err == NL_ENOTACCEPTING || nlpy_is_clean_end(self->link, err))
         return NULL;
-    nlpy_where where = here(self, "accept");
-    return nlpy_raise(&where, err);
+    return link_raise(self, "accept", err);
 }
-
-static const nlpy_signature recv1_sig = {"recv1", {"timeout", NULL}, 0, 1, NULL};
 
 PyDoc_STRVAR(Link_recv1_doc, "recv1($self, /, timeout=None)\n--\n\n"
                              "Accept a Conn and receive its opening packet, in one go.");
 
 static PyObject *Link_recv1(nlpy_link *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyObject *arg[NLPY_ARGS_MAX];
     nl_packet *packet = NULL;
     nl_conn *conn = NULL;
     int64_t deadline;
     nl_err err;
 
-    if (nlpy_args(&recv1_sig, args, nargs, kwnames, arg) < 0 || nlpy_deadline(arg[0], &deadline) < 0 ||
-        !nlpy_link_is_ready(self))
+    if (nlpy_timeout("recv1", args, nargs, kwnames, &deadline) < 0 || !nlpy_link_is_ready(self))
         return NULL;
     NLPY_TRY_THEN_WAIT(err, true, deadline, false, nl_link_recv1(self->link, at, &conn, &packet));
     if (err == NL_OK)
         return nlpy_request_wrap(self, conn, packet);
-    nlpy_where where = here(self, "recv1");
-    return nlpy_raise(&where, err);
+    return link_raise(self, "recv1", err);
 }
 
 PyDoc_STRVAR(Link_take_doc, "_take($self, request, /)\n--\n\n"
@@ -310,8 +303,7 @@ static PyObject *Link_take(nlpy_link *self, PyObject *request)
         return is_request ? nlpy_request_wrap(self, conn, packet) : nlpy_conn_wrap(self, conn);
     if (err == NL_EINTR && PyErr_CheckSignals() == 0)
         Py_RETURN_NONE;
-    nlpy_where where = here(self, is_request ? "recv1" : "accept");
-    return nlpy_raise(&where, err);
+    return link_raise(self, is_request ? "recv1" : "accept", err);
 }
 
 PyDoc_STRVAR(Link_wake_accept_doc, "_wake_accept($self, /)\n--\n\nMake every _take() that waits now return None.");
@@ -441,26 +433,21 @@ static PyObject *Link_send_packet(nlpy_link *self, PyObject *const *args, Py_ssi
     Py_RETURN_NONE;
 }
 
-static const nlpy_signature recv_packet_sig = {"recv_packet", {"timeout", NULL}, 0, 1, NULL};
-
 PyDoc_STRVAR(Link_recv_packet_doc, "recv_packet($self, /, timeout=None)\n--\n\n"
                                    "The next packet of the link, whatever its id. Links made with raw=True only.");
 
 static PyObject *Link_recv_packet(nlpy_link *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyObject *arg[NLPY_ARGS_MAX];
     nl_packet *packet = NULL;
     int64_t deadline;
     nl_err err;
 
-    if (nlpy_args(&recv_packet_sig, args, nargs, kwnames, arg) < 0 || nlpy_deadline(arg[0], &deadline) < 0 ||
-        !nlpy_link_is_ready(self))
+    if (nlpy_timeout("recv_packet", args, nargs, kwnames, &deadline) < 0 || !nlpy_link_is_ready(self))
         return NULL;
     NLPY_TRY_THEN_WAIT(err, true, deadline, false, nl_link_recv_packet(self->link, at, &packet));
     if (err == NL_OK)
         return nlpy_packet_wrap(self->state, packet, nl_link_wire(self->link));
-    nlpy_where where = here(self, "recv_packet");
-    return nlpy_raise(&where, err);
+    return link_raise(self, "recv_packet", err);
 }
 
 /* ---- what it is ------------------------------------------------------------------------------------------------- */

@@ -130,19 +130,16 @@ static nl_err take(nlpy_listener *self, int64_t deadline, nl_link **link)
     return err;
 }
 
-static const nlpy_signature accept_sig = {"accept", {"timeout", NULL}, 0, 1, NULL};
-
 PyDoc_STRVAR(Listener_accept_doc, "accept($self, /, timeout=None)\n--\n\n"
                                   "The next link whose handshake succeeded. LinkClosed once the listener is closed.");
 
 static PyObject *Listener_accept(nlpy_listener *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     nlpy_state *state = PyType_GetModuleState(Py_TYPE(self));
-    PyObject *arg[NLPY_ARGS_MAX];
     nl_link *link = NULL;
     int64_t deadline;
 
-    if (nlpy_args(&accept_sig, args, nargs, kwnames, arg) < 0 || nlpy_deadline(arg[0], &deadline) < 0)
+    if (nlpy_timeout("accept", args, nargs, kwnames, &deadline) < 0)
         return NULL;
     nl_err err = take(self, deadline, &link);
     if (err == NL_OK)

@@ -50,3 +50,11 @@ int nlpy_deadline(PyObject *timeout, int64_t *deadline_ns)
         *deadline_ns = ns == 0 ? NL_NOW : nl_now_ns() + ns;
     return 0;
 }
+
+int nlpy_timeout(const char *function, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, int64_t *deadline_ns)
+{
+    const nlpy_signature sig = {function, {"timeout", NULL}, 0, 1, NULL};
+    PyObject *arg[NLPY_ARGS_MAX];
+
+    return nlpy_args(&sig, args, nargs, kwnames, arg) < 0 ? -1 : nlpy_deadline(arg[0], deadline_ns);
+}
