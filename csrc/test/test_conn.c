@@ -4,6 +4,8 @@
  */
 #include "kit.h"
 
+#include <malloc.h>
+
 /* ---- blocking calls and ends ------------------------------------------------------------------------------------- */
 
 /* S1: as the leader, who reads the socket, and as a follower, who sleeps. */
@@ -643,28 +645,52 @@ static void test_handles_outlive_links(void **state)
     nl_packet_free(got);
 }
 
-/* S51, for a moment: open and close leave the table, the budgets and the descriptors flat. */
+/* So many bytes are allocated now; 0 where the allocator does not tell. */
+static size_t allocated(void) { return mallinfo2().uordblks; }
+
+/* S51: ten Conns opened and closed in each millisecond, half of them before their answer comes. Table, budgets, descriptors
+ * and memory stay flat. A second of it, or $NL_CHURN_SECONDS. */
 static void test_open_and_close_many(void **state)
 {
-    pair p = pair_new(KIND_2016);
-    job echo = { .link = p.server };
-    size_t descriptors;
+    const char *seconds = getenv("NL_CHURN_SECONDS");
+    uint64_t turns = 1000 * (seconds ? strtoull(seconds, NULL, 10) : 1), late = 0;
+    pair_config config = pair_default(KIND_2016);
+    pair p;
+    job echo;
+    size_t descriptors, bytes = 0;
+    int64_t begin;
 
     (void)state;
+    config.server.limits.closed_ns = 1000000;           /* so that the peer's memory of closed ids comes to its level at once */
+    p = pair_of(&config);
+    echo = (job){ .link = p.server };
     job_start(&echo, job_echo);
     wait_until(stats_of(p.server).waiters == 1);
     descriptors = kit_descriptors();
-    for (int i = 0; i < 5000; i++) {
-        nl_conn *c = conn_new(p.client);
-        send_ok(c, ASK, NULL, 0);
-        if (i & 1)
-            recv_is(c, ANSWER);
-        nl_conn_rele(c);
+    begin = nl_now_ns();
+    for (uint64_t i = 0; i < turns; i++) {
+        for (int k = 0; k < 10; k++) {
+            nl_conn *c = conn_new(p.client);
+            send_ok(c, ASK, NULL, 0);
+            if (k & 1)
+                recv_is(c, ANSWER);
+            nl_conn_rele(c);
+        }
+        if (i == turns / 10)                            /* warm: from here on nothing grows */
+            bytes = allocated();
+        late += nl_now_ns() > begin + ((int64_t)i + 1) * 1000000;
+        while (nl_now_ns() < begin + ((int64_t)i + 1) * 1000000)
+            kit_pause();
     }
-    wait_until(stats_of(p.client).packets_received == 5000);
+    wait_until(stats_of(p.client).packets_received == 10 * turns);
     must(stats_of(p.client).conns == 0);
     wait_until(stats_of(p.server).conns == 0);
     must(kit_descriptors() <= descriptors + 1);         /* a sleeping reader may hold one to be woken by */
+    must(allocated() < bytes + 300000);
+    if (seconds)
+        print_message("%llu Conns in %.1f s, %llu of %llu ms begun late, %+zd bytes allocated since a tenth of it\n",
+                      (unsigned long long)(10 * turns), (double)(nl_now_ns() - begin) / 1e9, (unsigned long long)late,
+                      (unsigned long long)turns, (ssize_t)(allocated() - bytes));
     nl_link_abort(p.client);
     job_join(&echo);
     pair_free(&p);
