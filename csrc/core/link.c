@@ -409,6 +409,7 @@ static void shut_locked(nl_link *link) NL_LOCKED
 {
     size_t at = 0;
 
+    HAND_ON(shut_kick, nl_tx_kick_locked(link));        /* what is still corked was told to be on its way */
     if (link->state >= NL_LINK_CLOSING)
         return;
     link->aborted |= link->state == NL_LINK_DOWN;       /* there is nobody to deliver to */
@@ -484,8 +485,6 @@ void nl_link_abort(nl_link *link)
     if (is_forked(link))
         return;
     nl_link_lock(link);
-    /* A burst of notifications that is still corked was told to be on its way. */
-    HAND_ON(abort_kick, nl_tx_kick_locked(link));
     abort_locked(link);
     nl_link_unlock(link);
 }
@@ -621,7 +620,7 @@ static nl_err close_locked(nl_link *link, int64_t deadline_ns) NL_LOCKED
             linger(link, deadline_ns);
         nl_link_lock(link);
         link->rx.holder = NL_RX_NONE;
-        link->tx.holder = NL_TX_NONE;
+        nl_tx_flushed_locked(link, e == NL_EINTR);
     }
     if (e != NL_EINTR)
         HAND_ON(close_finish, finish_locked(link));

@@ -250,6 +250,8 @@ void   nl_tx_drop_locked(nl_link *link) NL_LOCKED;                      /* the q
 void   nl_tx_last_words_locked(nl_link *link) NL_LOCKED; /* the reader has come to the end: what TLS says to that */
 /* For close, which holds both tokens and not mu: writes what the socket takes. 0 all gone, EAGAIN, or an errno. */
 int    nl_tx_flush(nl_link *link);
+/* Then it gives the write token back: what is left is dropped, or, when a signal cut the close short, the poller's. */
+void   nl_tx_flushed_locked(nl_link *link, bool interrupted) NL_LOCKED;
 
 /* ---- route.c */
 

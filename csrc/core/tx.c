@@ -693,3 +693,13 @@ int nl_tx_flush(nl_link *link)
     nl_link_unlock(link);
     return e;
 }
+
+/* A close that was interrupted may be made again, or never: what was sent with success leaves in either case. */
+void nl_tx_flushed_locked(nl_link *link, bool interrupted)
+{
+    tx_is_ours();
+    if (interrupted)
+        HAND_ON(tx_flushed_give, tx_give_locked(link));
+    else
+        tx_drop_locked(link, NL_TX_NONE);
+}

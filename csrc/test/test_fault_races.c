@@ -7,12 +7,13 @@
 #include "sys.h"
 
 static atomic_bool slow;            /* recv gives one byte */
+static atomic_bool interrupted;     /* a signal comes to whoever polls */
 
 int sys_fault(sys_call call, size_t *len)
 {
     if (call == SC_RECV && atomic_load(&slow))
         *len = 1;
-    return 0;
+    return call == SC_POLL && atomic_load(&interrupted) ? EINTR : 0;
 }
 
 /* Packets for nobody, until the socket breaks. */
@@ -57,9 +58,46 @@ static void test_close_under_a_hose(void **state)
     close(fd[1]);
 }
 
+/* Reads what is there now; how many bytes that were. */
+static size_t peer_take(int fd)
+{
+    static char bytes[65536];
+    size_t all = 0;
+
+    for (ssize_t n; (n = recv(fd, bytes, sizeof bytes, MSG_DONTWAIT)) > 0; all += (size_t)n)
+        ;
+    return all;
+}
+
+/* S10: a signal cuts a close short while it delivers, and it is not made again: what was sent leaves all the same. */
+static void test_interrupted_close_delivers(void **state)
+{
+    nl_link_config c = config_of(NL_SERVER, KIND_2016);
+    static uint8_t bytes[4 << 20];
+    size_t came = 0, all = sizeof bytes + 10;
+    nl_conn *conn;
+    nl_link *link;
+    int fd[2];
+
+    (void)state;
+    sockets_small(fd);
+    conn = conn_new(link = link_over(fd[0], &c));
+    send_ok(conn, ASK, bytes, sizeof bytes);
+    atomic_store(&interrupted, true);
+    must_be(nl_link_close(link, in_ms(PATIENCE_MS)), NL_EINTR);
+    atomic_store(&interrupted, false);
+    must(stats_of(link).tx_bytes_queued > 0);
+    wait_until((came += peer_take(fd[1])) == all);
+    wait_until(stats_of(link).tx_bytes_queued == 0);
+    must_be(nl_link_close(link, in_ms(PATIENCE_MS)), NL_OK);
+    nl_conn_rele(conn);
+    link_free(link);
+    close(fd[1]);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { TEST(test_close_under_a_hose) };
+    const struct CMUnitTest tests[] = { TEST(test_close_under_a_hose), TEST(test_interrupted_close_delivers) };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -432,6 +432,24 @@ static void test_abort_cuts_close_short(void **state)
     close(fd[1]);
 }
 
+/* Notifications of a burst that still wait for others leave when the link is shut: there will be no others. */
+static void test_shut_delivers_a_burst(void **state)
+{
+    nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+    int peer;
+    nl_link *link = link_and_peer(&c, false, &peer);
+    uint64_t sent = 0;
+
+    (void)state;
+    for (; !stats_of(link).tx_bytes_queued; sent++)
+        must_be(nl_link_notify(link, notification(c.wire), NULL, 0, in_ms(PATIENCE_MS), NULL), NL_OK);
+    nl_link_shut(link);
+    for (; sent; sent--)
+        must(peer_recv(peer, c.wire).code == notification(c.wire));
+    close(peer);
+    link_free(link);
+}
+
 /* S14: the last reference goes with everything under way. */
 static void test_drop_without_close(void **state)
 {
@@ -823,7 +841,8 @@ int main(void)
         TEST(test_what_a_link_is_made_of), TEST(test_what_is_no_link), TEST(test_raw), TEST(test_all_wake),
         TEST(test_write_failure_is_heard_by_readers), TEST(test_close_delivers), TEST(test_close_keeps_its_time),
         TEST(test_many_closers), TEST(test_close_waits_for_callers), TEST(test_reader_closes),
-        TEST(test_abort_cuts_close_short), TEST(test_drop_without_close), TEST(test_close_races_sleep),
+        TEST(test_abort_cuts_close_short), TEST(test_shut_delivers_a_burst), TEST(test_drop_without_close),
+        TEST(test_close_races_sleep),
         TEST(test_bad_ends), TEST(test_split_bytes), TEST(test_descriptor_closed_under_us), TEST(test_signal_storm),
         TEST(test_traffic_in_a_storm), TEST(test_fork), TEST(test_shutdown_and_on),
     };
