@@ -5,7 +5,8 @@
  * One round of the thread: sleep in epoll_wait until an event, the next timer or the next sweep; make the callbacks of the
  * events; then the sweep, if it is due; then the timers; then hand back the references of those deleted meanwhile.
  * Since references go back only at the end of a round, an event fetched before nl_poller_del() meets memory that is still
- * there, and the owner, who looks at its own state under its own lock, does nothing.
+ * there, and the owner, who looks at its own state under its own lock, does nothing. Without a thread (after
+ * nl_shutdown()) nl_poller_del() hands it back itself.
  *
  * Other threads change the lists under poller.mu and write to the eventfd only when the thread sleeps longer than they
  * need (`sleep_until`). The thread blocks all signals: they are for threads that can act on them.
@@ -163,19 +164,31 @@ static void run_timers(int64_t now)
     poller_unlock();
 }
 
-static void release_retired(void)
+static nl_pollee *take_retired_locked(void) NL_REQUIRES(nl_poller_mu)
 {
-    nl_pollee *list;
+    nl_pollee *list = poller.retired;
 
-    poller_lock();
-    list = poller.retired;
     poller.retired = NULL;
-    poller_unlock();
+    return list;
+}
+
+static void release(nl_pollee *list)
+{
     while (list) {
         nl_pollee *p = list;
         list = p->retire_next;
         p->ops->released(p);
     }
+}
+
+static void release_retired(void)
+{
+    nl_pollee *list;
+
+    poller_lock();
+    list = take_retired_locked();
+    poller_unlock();
+    release(list);
 }
 
 static void run_events(int n, struct epoll_event *ev)
@@ -314,6 +327,7 @@ static nl_err start_locked(void) NL_REQUIRES(nl_poller_mu)
 
 void nl_shutdown(void)
 {
+    nl_pollee *late;
     pthread_t thread;
     bool running;
 
@@ -330,7 +344,9 @@ void nl_shutdown(void)
     poller_lock();
     close_locked();
     poller.running = poller.stop = false;
+    late = take_retired_locked();       /* deleted since the thread looked last */
     poller_unlock();
+    release(late);
 }
 
 /* ---- the contract ----------------------------------------------------------------------------------------------- */
@@ -397,6 +413,7 @@ void nl_poller_sweep(nl_pollee *p)
 void nl_poller_del(nl_pollee *p)
 {
     struct epoll_event none = { 0 };
+    nl_pollee *now = NULL;
 
     poller_lock();
     if (p->added && !p->deleted) {
@@ -408,6 +425,9 @@ void nl_poller_del(nl_pollee *p)
         p->retire_next = poller.retired;
         poller.retired = p;
         HAND_ON(poller_del_wake, wake_locked());
+        if (!poller.running)
+            now = take_retired_locked();        /* after nl_shutdown(): there is no round whose end to wait for */
     }
     poller_unlock();
+    release(now);
 }

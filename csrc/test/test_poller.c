@@ -183,6 +183,25 @@ static void test_starts_again_after_shutdown(void **state)
     }
 }
 
+/* A link that outlives the thread keeps no memory behind: whoever lets go of it gets the poller's reference back. */
+static void test_del_after_shutdown(void **state)
+{
+    counter c;
+
+    (void)state;
+    counter_init(&c);
+    nl_shutdown();
+    must_be(nl_poller_watch(&c.pollee, EPOLLIN), NL_ESYS);
+    nl_poller_timer(&c.pollee, nl_now_ns());
+    nl_poller_sweep(&c.pollee);
+    nl_poller_del(&c.pollee);
+    must(atomic_load(&c.released) == 1);
+    nl_poller_del(&c.pollee);
+    must(atomic_load(&c.released) == 1 && !atomic_load(&c.timers) && !atomic_load(&c.sweeps));
+    close(c.fd[0]);
+    close(c.fd[1]);
+}
+
 /* S58: a child has no thread, no descriptors of it, and another generation; it may start one of its own. */
 static void child(void *arg)
 {
@@ -217,7 +236,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_watching_is_one_shot), TEST(test_timers_in_order_and_cancelled), TEST(test_sweep_until_it_says_no),
-        TEST(test_nothing_after_del), TEST(test_idle_is_idle), TEST(test_starts_again_after_shutdown), TEST(test_fork),
+        TEST(test_nothing_after_del), TEST(test_idle_is_idle), TEST(test_starts_again_after_shutdown),
+        TEST(test_del_after_shutdown), TEST(test_fork),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
