@@ -3,7 +3,7 @@
 
 The core keeps a ring of what happened while a trace runs, and nothing otherwise: off, it costs one load and one
 branch per event. A thread reads the ring and calls back; a reader that cannot keep up loses events, and each event
-says how many were lost before it.
+says how many were lost before it. The ring is read to its end after the trace was stopped.
 """
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class TraceEvent(NamedTuple):
 class Trace:
     """with Trace(print): … calls print(event) for each event of the process, on a thread of its own.
 
-    One trace at a time in a process. Leaving it returns when the callback has seen everything. What the callback raises
-    goes to threading.excepthook.
+    One trace at a time in a process. Leaving it returns when the callback has seen everything; `lost` then says how many
+    events were dropped after the last one it saw. What the callback raises goes to threading.excepthook.
     """
 
     def __init__(self, callback: Callable[[TraceEvent], object], *, events: int = RING_EVENTS) -> None:
@@ -48,28 +48,24 @@ class Trace:
         self._callback = callback
         self._events = events
         self._thread: threading.Thread | None = None
-        self._rest: list[_core._Event] = []
+        self.lost = 0
 
     def __enter__(self) -> Self:
         _core._trace_start(self._events)
-        self._rest = []
+        self.lost = 0
         self._thread = threading.Thread(target=self._read, name="neolink-trace", daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None,
                  traceback: TracebackType | None) -> None:
-        # Stopping drops what is still in the ring, so it is taken out before, for the thread to deliver at its end.
-        while events := _core._trace_read(False):
-            self._rest += events
-        _core._trace_stop()
+        self.lost = _core._trace_stop()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
     def _read(self) -> None:
         while events := _core._trace_read(True):
             self._deliver(events)
-        self._deliver(self._rest)
 
     def _deliver(self, events: list[_core._Event]) -> None:
         for event in events:

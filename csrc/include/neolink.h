@@ -311,8 +311,11 @@ typedef struct nl_trace_event {
     nl_trace_kind kind;
 } nl_trace_event;
 nl_err nl_trace_start(size_t events);                   /* NL_ENOMEM; NL_EINVAL when it is on already */
-void   nl_trace_stop(void);                             /* wakes the reader */
-nl_err nl_trace_read(nl_trace_event *out, size_t max, int64_t deadline_ns, size_t *n); /* NL_ELINKCLOSED after stop */
+/* Records no more and wakes the reader, who still gets what was recorded before. Returns how many events were dropped after
+ * the last one that was recorded: no event tells of those. */
+uint64_t nl_trace_stop(void);
+/* NL_ELINKCLOSED when the trace was stopped and all of it has been read. */
+nl_err nl_trace_read(nl_trace_event *out, size_t max, int64_t deadline_ns, size_t *n);
 uint64_t nl_link_serial(const nl_link *link);           /* the number that trace events carry */
 
 /* ---- the process -------------------------------------------------------------------------------------------- */

@@ -1,5 +1,5 @@
 /* def _trace_start(events: int) -> None: ...
- * def _trace_stop() -> None: ...
+ * def _trace_stop() -> int: ...
  * def _trace_read(wait: bool) -> list[tuple[str, int, int, int, int, int, int]]: ...
  *     The process-wide ring of events, for neolink.Trace: (kind, time_ns, link, conn_id, code, len, lost).
  *
@@ -28,8 +28,7 @@ static PyObject *trace_start(PyObject *Py_UNUSED(module), PyObject *arg)
 
 static PyObject *trace_stop(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
 {
-    nl_trace_stop();
-    Py_RETURN_NONE;
+    return PyLong_FromUnsignedLongLong(nl_trace_stop());
 }
 
 static PyObject *event_tuple(const nl_trace_event *event)
@@ -41,7 +40,7 @@ static PyObject *event_tuple(const nl_trace_event *event)
                          (unsigned long long)event->lost);
 }
 
-/* With `wait` blocks for at least one event: the empty list says that the trace was stopped. */
+/* With `wait` blocks for at least one event: the empty list says that the trace was stopped, and all of it read. */
 static PyObject *trace_read(PyObject *Py_UNUSED(module), PyObject *arg)
 {
     nl_trace_event events[READ_MAX];

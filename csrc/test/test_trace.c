@@ -73,6 +73,37 @@ static void test_a_full_ring_drops_and_counts(void **state)
     pair_free(&p);
 }
 
+/* What was recorded before the stop is read after it; what was dropped behind that, the stop tells. */
+static void test_stop_loses_nothing(void **state)
+{
+    pair p = pair_new(KIND_2016);
+    nl_conn *conn = conn_new(p.client);
+    nl_trace_event e[2];
+    size_t n = 0;
+
+    (void)state;
+    nl_link_close_accept(p.server);
+    must_be(nl_trace_start(3), NL_OK);
+    for (int i = 0; i < 5; i++)
+        send_ok(conn, ERROR, NULL, 0);
+    wait_until(stats_of(p.server).packets_received == 5);
+    must(nl_trace_stop() == 7);
+    send_ok(conn, ERROR, NULL, 0);                  /* no more is recorded, nor counted */
+    must_be(nl_trace_read(e, 2, NL_FOREVER, &n), NL_OK);
+    must(n == 2 && e[0].lost == 0 && e[0].kind == NL_TRACE_SEND);
+    must_be(nl_trace_read(e, 2, NL_FOREVER, &n), NL_OK);
+    must(n == 1);
+    must_be(nl_trace_read(e, 2, NL_FOREVER, &n), NL_ELINKCLOSED);
+    must_be(nl_trace_start(3), NL_OK);
+    send_ok(conn, ERROR, NULL, 0);
+    must(nl_trace_stop() == 0);
+    must_be(nl_trace_start(3), NL_OK);              /* a new trace knows nothing of what nobody read of the last */
+    must_be(nl_trace_read(e, 2, NL_NOW, &n), NL_ETIMEOUT);
+    must(nl_trace_stop() == 0 && nl_trace_stop() == 0);
+    nl_conn_rele(conn);
+    pair_free(&p);
+}
+
 static void read_until_end(job *j)
 {
     nl_trace_event e;
@@ -105,7 +136,8 @@ static void test_stop_wakes_the_reader(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_events_of_a_conversation), TEST(test_a_full_ring_drops_and_counts), TEST(test_stop_wakes_the_reader),
+        TEST(test_events_of_a_conversation), TEST(test_a_full_ring_drops_and_counts), TEST(test_stop_loses_nothing),
+        TEST(test_stop_wakes_the_reader),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
