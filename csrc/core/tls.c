@@ -31,6 +31,7 @@
 
 #define FILE_MAX   ((size_t)16 << 20)   /* a CA file with large CRLs; a device or a mistaken path ends here */
 #define KEEP_BYTES ((size_t)64 << 10)   /* a queue that grew larger gives its memory back when it runs empty */
+#define FLOOD_BYTES ((size_t)512 << 10) /* output that reading does not add to: a writer has far less under way (tx.c) */
 
 struct nl_tls_ctx {
     atomic_uint refs;
@@ -638,6 +639,20 @@ nl_err nl_tls_input(nl_tls *tls, const void *cipher, size_t n)
     return taken ? NL_OK : NL_ENOMEM;
 }
 
+/* Each key update or renegotiation that the peer asks for is answered, so one who asks and does not read would have us keep
+ * answers without bound. */
+static bool is_flooded_locked(nl_tls *tls) NL_REQUIRES(session_mu)
+{
+    size_t unsent = tls->lent.end - tls->lent.at + tls->made.end - tls->made.at;
+
+    if (tls->lost || unsent <= FLOOD_BYTES)
+        return false;
+    tls->lost = true;
+    nl_fault_set(&tls->fault, NL_EPROTO, 0, "flood: the peer keeps asking for TLS key updates or renegotiation, and does not "
+                 "read the replies (%zu bytes wait)", unsent);
+    return true;
+}
+
 /* SSL_read_ex gives one record at most; `cap` may hold several. What stops it is reported once all before it was
  * taken. */
 nl_tls_status nl_tls_read(nl_tls *tls, void *plain, size_t cap, size_t *n, nl_fault *why)
@@ -656,6 +671,8 @@ nl_tls_status nl_tls_read(nl_tls *tls, void *plain, size_t cap, size_t *n, nl_fa
         }
         *n += got;
     }
+    if (is_flooded_locked(tls))
+        bytes_free(&tls->made);                 /* its reader is gone */
     if (*n > 0)
         status = NL_TLS_OK;
     else if (tls->lost)

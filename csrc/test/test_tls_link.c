@@ -362,6 +362,29 @@ static void test_renegotiation_is_refused(void **state)
     }
 }
 
+/* A peer that asks for one key update after the other and never reads what is replied: the link ends and says why. */
+static void test_flood_of_key_updates(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        int small = 4096;
+        foreign f;
+        nl_link *link = link_and_foreign(&f, ROLES[i], TLS1_3_VERSION);
+
+        must(setsockopt(SSL_get_fd(f.ssl), SOL_SOCKET, SO_RCVBUF, &small, sizeof small) == 0);
+        must(setsockopt(nl_link_fd(link), SOL_SOCKET, SO_SNDBUF, &small, sizeof small) == 0);
+        for (int asked = 0; !fault_of(link).code; asked++) {
+            must(asked < 200000);               /* each is replied with some twenty bytes */
+            if (!SSL_key_update(f.ssl, SSL_KEY_UPDATE_REQUESTED) || SSL_do_handshake(f.ssl) != 1)
+                wait_until(fault_of(link).code);
+        }
+        must(strstr(fault_of(link).text, "flood: the peer keeps asking for TLS key updates"));
+        ERR_clear_error();
+        foreign_end(&f);
+        link_free(link);
+    }
+}
+
 /* In TLS 1.3 a dialer is done before the listener has looked at its certificate: the link learns of it as a link. */
 static void test_alert_after_the_handshake(void **state)
 {
@@ -449,7 +472,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_ends_amid_traffic), TEST(test_full_both_ways), TEST(test_both_versions),
-        TEST(test_key_updates_amid_traffic), TEST(test_renegotiation_is_refused), TEST(test_alert_after_the_handshake),
+        TEST(test_key_updates_amid_traffic), TEST(test_renegotiation_is_refused), TEST(test_alert_after_the_handshake), TEST(test_flood_of_key_updates),
         TEST(test_takeover_of_strangers), TEST(test_cut_in_the_middle_of_a_record),
     };
 
