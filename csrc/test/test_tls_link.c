@@ -472,7 +472,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_ends_amid_traffic), TEST(test_full_both_ways), TEST(test_both_versions),
-        TEST(test_key_updates_amid_traffic), TEST(test_renegotiation_is_refused), TEST(test_alert_after_the_handshake), TEST(test_flood_of_key_updates),
+        TEST(test_key_updates_amid_traffic), TEST(test_renegotiation_is_refused), TEST(test_alert_after_the_handshake),
+        TEST(test_flood_of_key_updates),
         TEST(test_takeover_of_strangers), TEST(test_cut_in_the_middle_of_a_record),
     };
 
