@@ -50,7 +50,10 @@ def socket_ask(port: str, size: str) -> Operations:
 def link_ask(port: str, size: str) -> Operations:
     """link.ask(code, payload)"""
     import neolink
-    link, payload = neolink.NodeLink(connect(port), "client"), bytes(int(size))
+    limits = neolink.Limits()
+    if "BENCH_SPIN_NS" in os.environ:       # as in core.c
+        limits = limits._replace(spin_seconds=int(os.environ["BENCH_SPIN_NS"]) / 1e9)
+    link, payload = neolink.NodeLink(connect(port), "client", limits=limits), bytes(int(size))
 
     def run(n: int) -> None:
         ask = link.ask

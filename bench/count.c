@@ -81,7 +81,11 @@ void *calloc(size_t k, size_t n) { count(ALLOC, 1); return __libc_calloc(k, n); 
 void *realloc(void *p, size_t n) { count(ALLOC, 1); return __libc_realloc(p, n); }
 
 /* The loops are the copies: a call of memcpy in here would be one of itself. */
+#ifdef __clang__
+__attribute__((no_builtin("memcpy")))
+#else
 __attribute__((optimize("no-tree-loop-distribute-patterns")))
+#endif
 void *memcpy(void *restrict to, const void *restrict from, size_t n)
 {
     unsigned char *t = to;

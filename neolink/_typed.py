@@ -116,13 +116,19 @@ def packet_message(packet: Packet) -> Any:
 
 def ask_many(link: NodeLink, requests: Iterable[Any], timeout: float | None, return_exceptions: bool) -> list[Any]:
     """NodeLink.ask_many"""
-    asked = list(requests)
-    packets = [_packet(link, request, "ask_many") for request in asked]
+    asked = tuple(requests)
+    answers = link._ask_many(asked, timeout, return_exceptions)
+    return _ask_messages(link, asked, timeout, return_exceptions) if answers is None else answers
+
+
+def _ask_messages(link: NodeLink, asked: tuple[Any, ...], timeout: float | None, return_exceptions: bool) -> list[Any]:
+    """The same when messages are among them."""
+    packets = tuple([_packet(link, request, "ask_many") for request in asked])
     for request in asked:
         if not isinstance(request, _core.Packet):
             _check_asks(request)
     outcomes: list[Any] = []
-    for request, outcome in zip(asked, link._ask_many(packets, timeout), strict=True):
+    for request, outcome in zip(asked, link._ask_many(packets, timeout, True) or (), strict=True):
         if isinstance(outcome, _core.Packet) and not isinstance(request, _core.Packet):
             try:
                 outcome = _answer(link, request, outcome, "ask_many")
@@ -136,7 +142,9 @@ def ask_many(link: NodeLink, requests: Iterable[Any], timeout: float | None, ret
 
 def notify_many(link: NodeLink, messages: Iterable[Any], timeout: float | None) -> None:
     """NodeLink.notify_many"""
-    link._notify_many([_packet(link, message, "notify_many") for message in messages], timeout)
+    told = tuple(messages)
+    if not link._notify_many(told, timeout):
+        link._notify_many(tuple([_packet(link, message, "notify_many") for message in told]), timeout)
 
 
 # ---- between messages and packets

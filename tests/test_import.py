@@ -3,6 +3,7 @@
 
 Time is not measured here (bench/ does that): the modules that cost it are named, and must stay out.
 """
+import pathlib
 import subprocess
 import sys
 
@@ -20,7 +21,8 @@ HEAVY = {"typing", "enum", "re", "logging", "threading", "socket", "ssl", "selec
 
 def loaded(program):
     """What a fresh interpreter, without the site packages' own start-up, has imported after `program`."""
-    program = f"import sys; sys.path[:0] = {sys.path!r}; {program}; print(*sys.modules)"
+    path = [str(pathlib.Path(neolink.__file__).parent.parent), *sys.path]
+    program = f"import sys; sys.path[:0] = {path!r}; {program}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-I", "-S", "-c", program], check=True, capture_output=True, text=True)
     return set(done.stdout.split())
 

@@ -17,8 +17,8 @@
  *     def abort(self) -> None: ...
  *     def __iter__(self) -> Iterator[Conn]: ...
  *     def _stats(self) -> tuple[int, ...]: ...      def _take(self, request: bool) -> Conn | Request | None: ...
- *     def _ask_many(self, packets, timeout) -> list[Packet | Error]: ...   # py_many.c, as
- *     def _notify_many(self, packets, timeout) -> None: ...                # this one
+ *     def _ask_many(self, requests, timeout, return_exceptions) -> list[Packet | Error] | None: ...   # py_many.c, as
+ *     def _notify_many(self, messages, timeout) -> bool: ...                                          # this one
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *

@@ -227,7 +227,8 @@ class Client:
                     return (node.nid, answer) if with_nid else answer
                 except errors.RemoteError as error:
                     if error.code in _MISSING:
-                        raise remote(_MISSING[error.code], error.message, code=error.code, cause=error) from error
+                        raise remote(_MISSING[error.code], error.message, code=error.code, cause=error,
+                                     text=f"{error.code.name}: {error.message}") from error
                     story.append(f"{node.name}: {error}")
                 except (errors.LinkError, errors.Timeout, errors.DecodeError, _WrongData) as error:
                     story.append(f"{node.name}: {error}")

@@ -7,6 +7,10 @@ the real neoctl prints the same as ours. What our client reads is what NEO/py's 
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,7 +24,7 @@ from neolink.proto import ClusterStates, NodeStates
 
 from .conftest import neopy_or_skip
 from .peers import Cluster, join, wait_until
-from .test_ctl_live import SECONDS, ctl, tls_of
+from .test_ctl_live import ROOT, SECONDS, ctl, tls_of
 
 NewCluster = Callable[..., Cluster]
 PRINTS = ["print cluster", "print primary", "print ids", "print node", "print node storage", "print pt"]
@@ -262,6 +266,21 @@ class Life:
 
 class TestLifeM(Life):
     wire = "M"
+
+    def test_the_session_of_the_documentation(self, new_cluster: NewCluster) -> None:
+        """docs/cluster.rst shows the session of `neolink demo` as a script for a live cluster."""
+        cluster = new_cluster(counts=(1, 2), partitions=4)
+        text = (ROOT / "docs" / "cluster.rst").read_text()
+        [block] = re.findall(r"^\.\. code:: python\n\n((?:    .*\n|\n)+)", text, re.MULTILINE)
+        script = textwrap.dedent(block).replace("127.0.0.1:9999", join(cluster.admin)).replace(
+            "127.0.0.1:24210", join(cluster.master))
+        done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60,
+                              check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("RUNNING\n") and "b'hello, NEO' True\n" in done.stdout
+        with admin(cluster) as c:
+            assert c.partitions().up_to_date == {1: [0, 1, 2, 3], 2: [0, 1, 2, 3]}
+        same(cluster)
 
 
 class TestLifeN(Life):
