@@ -514,7 +514,6 @@ nl_err nl_listener_new(const struct sockaddr *address, socklen_t len, const nl_l
         fail_sys(why, "asking for the address of", address, len);
         close(l->pollee.fd);                    /* a unix socket's name stays: whose it is was not to be learnt */
         rele_memory(l);
-        rele_memory(l);
         return NL_ESYS;
     }
     nl_err e = start(l, why);
