@@ -200,7 +200,7 @@ static nl_err many_locked(nl_ask_many *batch, int64_t deadline_ns) NL_LOCKED
             HAND_ON(many_kick_failed, nl_tx_kick_locked(link));
             return batch->next == batch->n && !batch->outstanding ? NL_OK : e;
         }
-        HAND_ON(many_kick, nl_tx_kick_locked(link));
+        nl_tx_kick_locked(link);
         if (!batch->outstanding && batch->next == batch->n)
             return NL_OK;
         if (!batch->outstanding) {                  /* others have filled the budget */

@@ -57,7 +57,7 @@ def main() -> int:
         start = time.monotonic()
         if wrong := run(program, "", 300):
             raise SystemExit(f"with nothing knocked out, {wrong}")
-        seconds[program] = 5 + 4 * (time.monotonic() - start)
+        seconds[program] = 15 + 6 * (time.monotonic() - start)
 
     def notice(site: str) -> str | None:
         return next(filter(None, (run(program, site, seconds[program]) for program in a.programs)), None)

@@ -1,0 +1,197 @@
+/* What is left behind when one of the rarer lines that hand on or wake is missing (core/hand_on.h): each test here is the one
+ * that notices.
+ *
+ * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "kit.h"
+
+#include <poll.h>
+#include <signal.h>
+
+/* abort_kick: a burst that is corked was told to be on its way; an abort behind it must not cut it off. */
+static void test_abort_uncorks(void **state)
+{
+    (void)state;
+    for (int corked = 0, tries = 0; corked < 20 && tries < 2000; tries++) {
+        nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+        int peer, sent = 0;
+        nl_link *link = link_and_peer(&c, false, &peer);
+
+        for (; sent < 5; sent++)
+            must_be(nl_link_notify(link, notification(c.wire), NULL, 0, NL_FOREVER, NULL), NL_OK);
+        corked += stats_of(link).tx_bytes_queued > 0;
+        link_free(link);
+        must(peer_drain(peer) == 10 * (size_t)sent);
+        close(peer);
+    }
+}
+
+/* tx_cork_timer: what a burst left behind leaves by itself. */
+static void test_burst_leaves_by_itself(void **state)
+{
+    nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+    int peer, corked = 0;
+    nl_link *link = link_and_peer(&c, false, &peer);
+
+    (void)state;
+    for (int tries = 0; corked < 20 && tries < 500; tries++) {
+        for (int i = 0; i < 5; i++)
+            must_be(nl_link_notify(link, notification(c.wire), NULL, 0, NL_FOREVER, NULL), NL_OK);
+        corked += stats_of(link).tx_bytes_queued > 0;
+        for (int i = 0; i < 5; i++)
+            must(peer_recv(peer, c.wire).code == notification(c.wire));
+    }
+    link_free(link);
+    close(peer);
+}
+
+/* close_abort: when close runs out of time because a call is still inside, the link ends as soon as that one leaves. */
+static void test_late_close_ends_all_the_same(void **state)
+{
+    nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+    int peer;
+    nl_link *link = link_and_peer(&c, false, &peer);
+    job reader = { .conn = conn_new(link), .deadline = NL_FOREVER };
+
+    (void)state;
+    job_start(&reader, job_recv);
+    wait_until(stats_of(link).waiters == 1);
+    must_be(nl_link_close(link, NL_NOW), NL_ETIMEOUT);
+    must(poll(&(struct pollfd){ .fd = peer, .events = POLLIN }, 1, PATIENCE_MS) == 1);      /* nobody else lets go of it */
+    peer_eof(peer);
+    job_join(&reader);
+    nl_conn_rele(reader.conn);
+    link_free(link);
+    close(peer);
+}
+
+static void on_signal(int number) { (void)number; }
+
+static void job_close_once(job *j) { j->result = nl_link_close(j->link, j->deadline); }
+
+/* close_next: a signal takes the one closer out of close, so another that waits for it must go on in its place. */
+static void test_next_closer(void **state)
+{
+    struct sigaction act = { .sa_handler = on_signal };
+    nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+    static uint8_t bytes[1 << 20];
+    job first, second;
+    nl_link *link;
+    nl_conn *conn;
+    int fd[2];
+
+    (void)state;
+    sigaction(SIGUSR1, &act, NULL);
+    sockets_small(fd);
+    link = link_over(fd[0], &c);
+    conn = conn_new(link);
+    send_ok(conn, ASK, bytes, sizeof bytes);
+    first = (job){ .link = link, .deadline = NL_FOREVER };
+    second = (job){ .link = link, .deadline = in_ms(PATIENCE_MS) };
+    job_start(&first, job_close_once);
+    wait_until(nl_link_is_closed(link));
+    job_start(&second, job_close_once);
+    for (int i = 0; i < 200; i++)
+        kit_pause();                                    /* else it comes later, and has nobody to wait for: passes as well */
+    while (!atomic_load(&first.done)) {
+        pthread_kill(first.thread, SIGUSR1);
+        kit_pause();
+    }
+    job_join(&first);
+    must_be(first.result, NL_EINTR);
+    peer_drain(fd[1]);
+    job_join(&second);
+    must_be(second.result, NL_OK);
+    nl_conn_rele(conn);
+    link_free(link);
+    close(fd[1]);
+}
+
+/* conn_end_wake: who waits for a packet learns that it was too big for the Conn. */
+static void test_overflow_wakes_its_receiver(void **state)
+{
+    nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+    static uint8_t bytes[5000];
+    nl_link *link;
+    job reader;
+    int peer;
+
+    (void)state;
+    c.limits.rx_fail = true;
+    c.limits.conn_rx_bytes = 1000;
+    link = link_and_peer(&c, false, &peer);
+    reader = (job){ .conn = conn_new(link), .deadline = in_ms(PATIENCE_MS) };
+    job_start(&reader, job_recv);
+    wait_until(stats_of(link).waiters == 1);
+    peer_send(peer, c.wire, nl_conn_id(reader.conn), ANSWER, bytes, sizeof bytes);
+    job_join(&reader);
+    must_be(reader.result, NL_ETOOBIG);
+    nl_conn_rele(reader.conn);
+    link_free(link);
+    close(peer);
+}
+
+static void job_drain(job *j) { j->n = peer_drain(*(int *)j->arg); }
+
+/* rx_give_idle: a reader that has slept long leaves, and nobody follows: the poller must look again. */
+static void test_poller_follows_a_reader(void **state)
+{
+    nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+    int peer;
+    nl_link *link = link_and_peer(&c, false, &peer);
+    job reader = { .conn = conn_new(link), .deadline = NL_FOREVER };
+
+    (void)state;
+    job_start(&reader, job_recv);
+    wait_until(stats_of(link).waiters == 1);
+    for (int i = 0; i < 200; i++)
+        kit_pause();                                    /* until the sweep has let go of a link whose reader sleeps */
+    peer_send(peer, c.wire, nl_conn_id(reader.conn), ANSWER, NULL, 0);
+    job_join(&reader);
+    must_be(reader.result, NL_OK);
+    nl_packet_free(reader.packet);
+    peer_send(peer, c.wire, nl_conn_id(reader.conn), ANSWER, NULL, 0);
+    wait_until(stats_of(link).packets_received == 2);
+    nl_conn_rele(reader.conn);
+    link_free(link);
+    close(peer);
+}
+
+/* drop_relieve: the replies to all that waits unread in a Conn are no flood of a peer that reads them. */
+static void test_closing_a_full_inbox(void **state)
+{
+    enum { N = 20000 };
+    nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+    job drain;
+    nl_link *link;
+    nl_conn *conn;
+    int peer;
+
+    (void)state;
+    link = link_and_peer(&c, true, &peer);
+    conn = conn_new(link);
+    drain = (job){ .arg = &peer };
+    for (int i = 0; i < N; i++)
+        peer_send(peer, c.wire, nl_conn_id(conn), ASK, NULL, 0);
+    wait_until(stats_of(link).packets_received == N);
+    job_start(&drain, job_drain);
+    nl_conn_close(conn);
+    must(!nl_link_is_closed(link) && fault_of(link).code == NL_OK);
+    nl_conn_rele(conn);
+    must_be(nl_link_close(link, in_ms(PATIENCE_MS)), NL_OK);
+    job_join(&drain);
+    must(drain.n > (uint64_t)N * 20);
+    link_free(link);
+    close(peer);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_abort_uncorks), TEST(test_burst_leaves_by_itself), TEST(test_late_close_ends_all_the_same),
+        TEST(test_next_closer),
+        TEST(test_overflow_wakes_its_receiver), TEST(test_poller_follows_a_reader), TEST(test_closing_a_full_inbox),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
