@@ -1125,6 +1125,7 @@ proctype notifier(byte i)
     done++
 }
 
+/* The kick it begins with stands before its calls. */
 inline shut_locked()
 {
     if
@@ -1228,8 +1229,9 @@ inline close_locked(i)
 
 inline nl_link_close(i)
 {
+    nl_link_lock();
+    nl_tx_kick_locked();                    /* knock shut_kick */
     atomic {
-        nl_link_lock();
         shut_locked();
         r = OK
     }
@@ -1260,7 +1262,7 @@ inline nl_link_close(i)
 inline nl_link_abort()
 {
     nl_link_lock();
-    nl_tx_kick_locked();                    /* knock abort_kick */
+    nl_tx_kick_locked();                    /* knock shut_kick */
     atomic { abort_locked() }
     nl_link_unlock()
 }

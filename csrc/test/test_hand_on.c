@@ -8,7 +8,7 @@
 #include <poll.h>
 #include <signal.h>
 
-/* abort_kick: a burst that is corked was told to be on its way; an abort behind it must not cut it off. */
+/* shut_kick: a burst that is corked was told to be on its way; an abort behind it must not cut it off. */
 static void test_abort_uncorks(void **state)
 {
     (void)state;
