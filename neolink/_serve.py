@@ -6,9 +6,10 @@ starts a successor before it runs the handler, as long as the pool may grow. So 
 woken by another, and a handler that keeps its worker for hours keeps nobody else waiting. A worker that comes back
 and finds enough idle ones ends.
 
-Nothing here uses a timer. Workers leave their accept when the link ends, or when the pool stops: then each is woken
-(`NodeLink._wake_accept`) until all have left, so that a Conn opened after handle_new_conn(None) is queued again for
-accept(), for sure.
+Nothing here uses a timer. Workers leave their accept when the link ends, or when the pool stops: then all are woken
+(`NodeLink._wake_accept`), and stop() returns when the last has left, so that a Conn opened after handle_new_conn(None) is
+queued again for accept(), for sure. A worker that is still on its way into accept is woken too: it asked for the number
+of wakes (`_wakes`) when it saw that the pool goes on, and does not sleep when there has been another one since.
 """
 from __future__ import annotations
 
@@ -29,8 +30,6 @@ WORKERS_MAX = 256
 """Workers of a pool when the caller sets no bound. A peer never says that a Conn ended, so handlers may stay long."""
 IDLE_MAX = 4
 """Idle workers kept: a burst of short handlers then starts no threads."""
-_WAKE_SECONDS = 0.01
-"""How often a stopping pool wakes its workers again: one may have been on its way into accept when it was woken."""
 
 
 class Workers:
@@ -57,9 +56,9 @@ class Workers:
         """Return when no worker takes any more. Those that run a handler end after it."""
         with self._changed:
             self._stopping = True
-            while self._idle and self._stopping:
-                self._link._wake_accept()
-                self._changed.wait(_WAKE_SECONDS)
+            self._link._wake_accept()
+            while self._idle:
+                self._changed.wait()
 
     def work(self) -> None:
         """Take and run until the link ends, which raises, or the pool stops. The caller is a worker meanwhile."""
@@ -101,12 +100,17 @@ class Workers:
             with self._changed:
                 self._threads -= 1
 
+    def _wakes(self) -> int | None:
+        """What a worker brings into accept, so that it sees a stop() from here on; None when the pool stops already."""
+        with self._changed:
+            return None if self._stopping else self._link._wakes()
+
     def _take(self) -> Any:
         """The next Conn or Request, None when the pool stops. The worker is idle until this returns."""
         taken = None
         try:
-            while taken is None and not self._stopping:
-                taken = self._link._take(self._request)
+            while taken is None and (wakes := self._wakes()) is not None:
+                taken = self._link._take(self._request, wakes)
         finally:
             with self._changed:
                 self._idle -= 1

@@ -6,7 +6,7 @@ import pytest
 from support import Background, until, waiting
 
 import neolink
-from neolink import Packet, proto
+from neolink import Packet, _serve, proto
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -211,3 +211,35 @@ def test_serve_ends_when_we_close(links):
     waiting(links[1], 2)
     links[1].close()
     serving.result()
+
+
+class OnTheWay:
+    """A link whose workers are held up between seeing that the pool goes on and taking, until they were woken."""
+
+    def __init__(self, link):
+        self._link = link
+        self.serial = link.serial
+        self.there, self.woken = threading.Event(), threading.Event()
+        self.wakes = 0
+
+    def _wakes(self):
+        return self._link._wakes()
+
+    def _take(self, *args):
+        self.there.set()
+        assert self.woken.wait(20)
+        return self._link._take(*args)
+
+    def _wake_accept(self):
+        self.wakes += 1
+        self._link._wake_accept()
+        self.woken.set()
+
+
+def test_stop_reaches_a_worker_on_its_way(links):
+    link = OnTheWay(links[1])
+    pool = _serve.Workers(link, False, lambda conn: None)
+    pool.grow(1)
+    assert link.there.wait(20)
+    Background(pool.stop).result()
+    assert link.wakes == 1

@@ -353,9 +353,9 @@ static nl_conn *backlog_pop_locked(nl_link *link) NL_LOCKED
     return conn;
 }
 
-static nl_err accept_locked(nl_link *link, int64_t deadline_ns, nl_conn **out) NL_LOCKED
+/* Sleeps unless link.accept_wakes has moved on from `wakes` meanwhile. */
+static nl_err accept_locked(nl_link *link, unsigned wakes, int64_t deadline_ns, nl_conn **out) NL_LOCKED
 {
-    unsigned wakes = link->accept_wakes;
     nl_err e = NL_OK;
 
     while (!(*out = backlog_pop_locked(link)) && (e = accept_error_locked(link)) == NL_OK) {
@@ -372,30 +372,49 @@ static nl_err accept_locked(nl_link *link, int64_t deadline_ns, nl_conn **out) N
     return *out ? NL_OK : e;
 }
 
+static nl_err recv1_locked(nl_link *link, unsigned wakes, int64_t deadline_ns, nl_conn **conn, nl_packet **packet) NL_LOCKED
+{
+    nl_err e = NL_OK;
+    nl_pkt *p = NULL;
+
+    while (!p && (e = accept_locked(link, wakes, deadline_ns, conn)) == NL_OK)
+        if (!(p = inbox_pop_locked(*conn)))
+            nl_conn_unref_locked(*conn);        /* it overflowed while it waited, and lost its opener: as if never there */
+    if (p)
+        *packet = &p->pub;
+    return e;
+}
+
 nl_err nl_link_accept(nl_link *link, int64_t deadline_ns, nl_conn **out)
 {
     nl_err e;
 
     if (!nl_link_enter(link))
         return NL_EFORKED;
-    e = accept_locked(link, deadline_ns, out);
+    e = accept_locked(link, link->accept_wakes, deadline_ns, out);
     nl_link_leave(link);
     return e;
 }
 
 nl_err nl_link_recv1(nl_link *link, int64_t deadline_ns, nl_conn **conn, nl_packet **packet)
 {
-    nl_err e = NL_OK;
-    nl_pkt *p = NULL;
+    nl_err e;
 
     if (!nl_link_enter(link))
         return NL_EFORKED;
-    while (!p && (e = accept_locked(link, deadline_ns, conn)) == NL_OK)
-        if (!(p = inbox_pop_locked(*conn)))
-            nl_conn_unref_locked(*conn);        /* it overflowed while it waited, and lost its opener: as if never there */
+    e = recv1_locked(link, link->accept_wakes, deadline_ns, conn, packet);
     nl_link_leave(link);
-    if (p)
-        *packet = &p->pub;
+    return e;
+}
+
+nl_err nl_link_take(nl_link *link, unsigned wakes, nl_conn **conn, nl_packet **packet)
+{
+    nl_err e;
+
+    if (!nl_link_enter(link))
+        return NL_EFORKED;
+    e = packet ? recv1_locked(link, wakes, NL_FOREVER, conn, packet) : accept_locked(link, wakes, NL_FOREVER, conn);
+    nl_link_leave(link);
     return e;
 }
 
@@ -413,6 +432,17 @@ void nl_link_close_accept(nl_link *link)
     }
     HAND_ON(close_accept_wake, nl_waiters_wake_locked(link, &link->acceptors));
     nl_link_leave(link);
+}
+
+unsigned nl_link_wakes(nl_link *link)
+{
+    unsigned wakes;
+
+    if (!nl_link_enter(link))
+        return 0;
+    wakes = link->accept_wakes;
+    nl_link_leave(link);
+    return wakes;
 }
 
 void nl_link_wake_accept(nl_link *link)

@@ -217,7 +217,11 @@ nl_err nl_link_accept(nl_link *link, int64_t deadline_ns, nl_conn **out);
 nl_err nl_link_recv1(nl_link *link, int64_t deadline_ns, nl_conn **conn, nl_packet **packet);
 void   nl_link_close_accept(nl_link *link);             /* queued and later openers are answered "connection refused" */
 
-/* Every accept and recv1 that sleeps now returns NL_EINTR: for pools that change their mind. */
+/* For pools that change their mind. A worker asks for the number of wakes so far, looks whether it is still wanted, and takes: a
+ * Conn with its opening packet, or without, if `packet` is NULL. A wake that comes after the question makes it return
+ * NL_EINTR, whether it sleeps by then or is still on its way; and every accept and recv1 that sleeps. */
+unsigned nl_link_wakes(nl_link *link);
+nl_err nl_link_take(nl_link *link, unsigned wakes, nl_conn **conn, nl_packet **packet);
 void   nl_link_wake_accept(nl_link *link);
 
 /* Raw links only, NL_EINVAL otherwise. */

@@ -16,7 +16,8 @@
  *     def close(self, timeout=5.0) -> None: ...
  *     def abort(self) -> None: ...
  *     def __iter__(self) -> Iterator[Conn]: ...
- *     def _stats(self) -> tuple[int, ...]: ...      def _take(self, request: bool) -> Conn | Request | None: ...
+ *     def _stats(self) -> tuple[int, ...]: ...      def _wakes(self) -> int: ...
+ *     def _take(self, request: bool, wakes: int) -> Conn | Request | None: ...
  *     def _ask_many(self, requests, timeout, return_exceptions) -> list[Packet | Error] | None: ...   # py_many.c, as
  *     def _notify_many(self, messages, timeout) -> bool: ...                                          # this one
  *
@@ -281,23 +282,22 @@ static PyObject *Link_recv1(nlpy_link *self, PyObject *const *args, Py_ssize_t n
     return link_raise(self, "recv1", err);
 }
 
-PyDoc_STRVAR(Link_take_doc, "_take($self, request, /)\n--\n\n"
-                            "accept() or recv1() for a worker: None when _wake_accept() or a signal came instead.");
+PyDoc_STRVAR(Link_take_doc, "_take($self, request, wakes, /)\n--\n\n"
+                            "accept() or recv1() for a worker: None when a signal came instead, or _wake_accept() since\n"
+                            "_wakes() was `wakes`.");
 
-static PyObject *Link_take(nlpy_link *self, PyObject *request)
+static PyObject *Link_take(nlpy_link *self, PyObject *args)
 {
     nl_packet *packet = NULL;
     nl_conn *conn = NULL;
+    int is_request;
+    unsigned wakes;
     nl_err err;
-    int is_request = PyObject_IsTrue(request);
 
-    if (is_request < 0 || !nlpy_link_is_ready(self))
+    if (!PyArg_ParseTuple(args, "pI:_take", &is_request, &wakes) || !nlpy_link_is_ready(self))
         return NULL;
     Py_BEGIN_ALLOW_THREADS
-    if (is_request)
-        err = nl_link_recv1(self->link, NL_FOREVER, &conn, &packet);
-    else
-        err = nl_link_accept(self->link, NL_FOREVER, &conn);
+    err = nl_link_take(self->link, wakes, &conn, is_request ? &packet : NULL);
     Py_END_ALLOW_THREADS
     if (err == NL_OK)
         return is_request ? nlpy_request_wrap(self, conn, packet) : nlpy_conn_wrap(self, conn);
@@ -306,7 +306,15 @@ static PyObject *Link_take(nlpy_link *self, PyObject *request)
     return link_raise(self, is_request ? "recv1" : "accept", err);
 }
 
-PyDoc_STRVAR(Link_wake_accept_doc, "_wake_accept($self, /)\n--\n\nMake every _take() that waits now return None.");
+PyDoc_STRVAR(Link_wakes_doc, "_wakes($self, /)\n--\n\nHow many times _wake_accept() was called: for _take().");
+
+static PyObject *Link_wakes(nlpy_link *self, PyObject *Py_UNUSED(unused))
+{
+    return nlpy_link_is_ready(self) ? PyLong_FromUnsignedLong(nl_link_wakes(self->link)) : NULL;
+}
+
+PyDoc_STRVAR(Link_wake_accept_doc, "_wake_accept($self, /)\n--\n\n"
+                                   "Make every _take() return None whose `wakes` is of before.");
 
 static PyObject *Link_wake_accept(nlpy_link *self, PyObject *Py_UNUSED(unused))
 {
@@ -605,7 +613,8 @@ static PyMethodDef Link_methods[] = {
     {"abort", (PyCFunction)Link_abort, METH_NOARGS, Link_abort_doc},
     {"fileno", (PyCFunction)Link_fileno, METH_NOARGS, Link_fileno_doc},
     {"_stats", (PyCFunction)Link_stats, METH_NOARGS, Link_stats_doc},
-    {"_take", (PyCFunction)Link_take, METH_O, Link_take_doc},
+    {"_take", (PyCFunction)Link_take, METH_VARARGS, Link_take_doc},
+    {"_wakes", (PyCFunction)Link_wakes, METH_NOARGS, Link_wakes_doc},
     {"_wake_accept", (PyCFunction)Link_wake_accept, METH_NOARGS, Link_wake_accept_doc},
     {"_ask_many", FAST(nlpy_link_ask_many), nlpy_link_ask_many_doc},
     {"_notify_many", FAST(nlpy_link_notify_many), nlpy_link_notify_many_doc},

@@ -259,6 +259,28 @@ static void test_wake_accept(void **state)
     pair_free(&p);
 }
 
+/* A worker that is still on its way when it is woken does not sleep, whatever it takes. */
+static void test_wake_on_the_way(void **state)
+{
+    pair p = pair_new(KIND_2016);
+    unsigned before = nl_link_wakes(p.server);
+    nl_packet *packet;
+    nl_conn *c = conn_new(p.client), *taken;
+
+    (void)state;
+    nl_link_wake_accept(p.server);
+    must(nl_link_wakes(p.server) != before);
+    must_be(nl_link_take(p.server, before, &taken, NULL), NL_EINTR);
+    must_be(nl_link_take(p.server, before, &taken, &packet), NL_EINTR);
+    send_ok(c, ASK, NULL, 0);
+    must_be(nl_link_take(p.server, nl_link_wakes(p.server), &taken, &packet), NL_OK);
+    must(packet->code == ASK);
+    nl_packet_free(packet);
+    nl_conn_rele(taken);
+    nl_conn_rele(c);
+    pair_free(&p);
+}
+
 /* A Conn over its own budget fails, if it was told so, and the others live. */
 static void test_overflow(void **state)
 {
@@ -728,6 +750,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_close_wakes_recv), TEST(test_close_recv), TEST(test_last_data), TEST(test_odd_deadlines),
         TEST(test_impatient_receivers_lose_nothing), TEST(test_accept_is_woken), TEST(test_wake_accept),
+        TEST(test_wake_on_the_way),
         TEST(test_overflow), TEST(test_recv1_skips_the_overflown), TEST(test_ask_and_answer),
         TEST(test_ask_and_three_ends), TEST(test_ask_many), TEST(test_ask_many_in_part),
         TEST(test_ask_many_races_its_deadline), TEST(test_answer_races_deadline), TEST(test_crowd),
