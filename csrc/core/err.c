@@ -12,11 +12,12 @@ atomic_long sys_live;
 
 #if defined NL_FAULTS || defined NL_COUNT_LOCKS
 _Thread_local unsigned sys_locks;
-
-unsigned nl_locks_held(void) { return sys_locks; }
+#define LOCKS_HELD sys_locks
 #else
-unsigned nl_locks_held(void) { return 0; }
+#define LOCKS_HELD 0
 #endif
+
+unsigned nl_locks_held(void) { return LOCKS_HELD; }
 
 const char *nl_err_name(nl_err err)
 {
