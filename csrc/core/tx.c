@@ -3,9 +3,10 @@
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
  * A sender that finds the token free takes it and writes its packet straight from the caller's buffer: one system call for
- * header and payload, no copy (but of payloads so short that the kernel's second buffer costs more: iov_join). One that finds it taken appends a copy to the queue and is done: whoever holds the token
- * writes it with the next gather. A holder works for others only within a budget; then, or when the socket is full, its turn
- * is ARMED: the poller writes on when there is room.
+ * header and payload, no copy (but of payloads so short that the kernel's second buffer costs more: iov_join). One that
+ * finds it taken appends a copy to the queue and is done: whoever holds the token writes it with the next gather. A holder
+ * works for others only within a budget; then, or when the socket is full, its turn is ARMED: the poller writes on when
+ * there is room.
  *
  * A packet that was begun is finished, whatever becomes of its Conn or of the caller's patience: what the socket did not
  * take of a caller's buffer is copied to the head of the queue before the call returns. Before it gives up so, the sender of
@@ -17,7 +18,7 @@
  *
  * Notifications in a burst are not worth a system call each. One that comes within BURST_NS of another is only queued: it
  * leaves with CORK_BYTES of its kind, with the next packet that is no notification, when anybody waits for anything on the
- * link, at close, or after NL_CORK_NS by the poller's timer. A notification by itself leaves at once.
+ * link, before the link is shut, or after NL_CORK_NS by the poller's timer. A notification by itself leaves at once.
  *
  * A crowd. A batch of answers wakes many threads at once, and each may send its next request within microseconds; a write
  * for each would cost more than all else they do. So a small packet that is sent while CROWD or more woken threads are on
