@@ -1,12 +1,12 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
 """A network of the tests' own, in which packets are lost when the test says so.
 
-Two network namespaces with a TUN interface each; between the two runs a thread, the `Cable`, that carries IP packets from one
-to the other, and can be told to delay them, to lose every n-th, to lose all, or to slip in a reset. So it needs no module of
-the kernel but TUN, and what it loses is the same each time.
+Two network namespaces with a TUN interface each; between the two runs a thread, the `Cable`, that carries IP packets
+from one to the other, and can be told to delay them, to lose every n-th, to lose all, or to slip in a reset. So it
+needs no module of the kernel but TUN, and what it loses is the same each time.
 
-A namespace belongs to a thread: what makes sockets runs in one of its own (`Host.run`), and the sockets stay where they were
-made whoever uses them. All this needs CAP_SYS_ADMIN; `Network` skips the test where that is not to be had.
+A namespace belongs to a thread: what makes sockets runs in one of its own (`Host.run`), and the sockets stay where they
+were made whoever uses them. All this needs CAP_SYS_ADMIN; `Network` skips the test where that is not to be had.
 """
 from __future__ import annotations
 

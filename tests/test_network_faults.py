@@ -1,8 +1,8 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
 """Networks that fail, and keepalive: S52, S53.
 
-What is promised is idle + interval * probes seconds: by then a peer that is gone is found, whatever the link does meanwhile.
-The network is made here (network_kit.py); these tests are skipped where that is not permitted.
+What is promised is idle + interval * probes seconds: by then a peer that is gone is found, whatever the link does
+meanwhile. The network is made here (network_kit.py); these tests are skipped where that is not permitted.
 """
 import contextlib
 import os
@@ -157,8 +157,8 @@ def test_s52_a_stopped_peer_with_a_send_stuck():
 
 
 def test_s53_a_busy_link_lives_on_a_bad_network(net):
-    """5 % of the packets lost and 100 ms each way, for longer than the promise: asks are answered, and one that only sends
-    is not thought dead."""
+    """5 % of the packets lost and 100 ms each way, for longer than the promise: asks are answered, and a link that only
+    sends is not thought dead."""
     net.cable.delay = 0.1
     net.cable.lose_each = 20
     with over(net, (1, 1, 2), links=2) as [(asking, serving), (sending, receiving)]:
@@ -200,8 +200,8 @@ def test_s53_a_slow_reader_is_alive():
 
 
 def test_s46_keepalive_passes_while_both_only_send():
-    """Both sockets are full and nobody reads: probes come and go for several intervals, the links live, and all arrives when
-    somebody reads. For how long that may last is what keepalive promises, for a peer that takes nothing may be dead (S52)."""
+    """Both sockets are full and nobody reads: probes come and go for several intervals, the links live, and all arrives
+    when somebody reads. That may last as long as keepalive promises; a peer that takes nothing may be dead (S52)."""
     near, far = tcp_pair()
     keepalive = (1, 1, 30)
     with neolink.NodeLink(near, "client", wire="N", keepalive=keepalive, limits=LITTLE) as client, \

@@ -1,8 +1,9 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
-"""Bytes that nobody meant: S62. A link is fed with damaged packets and with noise, and ends in one of the ways there are.
+"""Bytes that nobody meant: S62. A link is fed with damaged packets and with noise, and ends in one of the ways there
+are.
 
-These are quick and the same each time; libFuzzer does it for longer (docs/reliability.rst), and test_random_ends.py has the
-random operations on two real ends.
+These are quick and the same each time; libFuzzer does it for longer (docs/reliability.rst), and test_random_ends.py has
+the random operations on two real ends.
 """
 import random
 import socket

@@ -200,7 +200,7 @@ def test_s55_a_link_knows_its_descriptor_only_while_it_has_it():
 
 
 def test_s55_a_descriptor_number_that_is_used_again():
-    """A link is closed with input on the way, and the next one gets its number: nothing of the first is seen in the second."""
+    """A link is closed with input on the way, and the next one has its number: it sees nothing of what was for the first."""
     numbers = set()
     for turn in range(200):
         with raw_peer("N") as (link, peer):

@@ -1,6 +1,5 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
-"""The process: its end (S15), its forks (S58, S9), its interpreters (S59), its locks (S60), and the order of what arrives
-in it (S61)."""
+"""The process: its end (S15), forks (S58, S9), interpreters (S59), and the order of what arrives in it (S61)."""
 import sys
 import time
 

@@ -48,9 +48,9 @@ extern atomic_long sys_live;
 #define SYS_ASK(call, lenp, fail) ((void)0)
 #endif
 
-/* Locks are counted, per thread, where something is to be said of them: with -DNL_COUNT_LOCKS, for nl_locks_held(), and in
- * a faults build. There each moment when a thread that holds none is about to take one or to sleep, or has just done so,
- * is a point at which a test may hold it up: sys_pause(), which the test program defines. */
+/* Locks are counted, per thread, where something is to be said of them: with -DNL_COUNT_LOCKS, for nl_locks_held(), and
+ * in a faults build. There each moment when a thread that holds none is about to take one or to sleep, or has just done
+ * so, is a point at which a test may hold it up: sys_pause(), which the test program defines. */
 typedef enum sys_point { SP_LOCK, SP_UNLOCKED, SP_READ, SP_POLL, SP_FUTEX, SP_SLEPT } sys_point;
 
 #if defined NL_FAULTS || defined NL_COUNT_LOCKS

@@ -127,9 +127,10 @@ typedef struct nl_link nl_link;
 typedef struct nl_conn nl_conn;
 typedef struct nl_tls_ctx nl_tls_ctx;                   /* certificates and keys: nl_tls_ctx_new() */
 
-/* How a TCP peer that is gone is found, by the kernel: after idle_s seconds of silence it is probed every interval_s seconds,
- * and after `probes` of them without a sign of life it is dead. A send that nobody acknowledges, or for which the peer has
- * no room, waits for so long in all, too (TCP_USER_TIMEOUT). So it is promised: idle_s + interval_s * probes. */
+/* How a TCP peer that is gone is found, by the kernel: after idle_s seconds of silence it is probed every interval_s
+ * seconds, and after `probes` of them without a sign of life it is dead. A send that nobody acknowledges, or for which
+ * the peer has no room, waits for so long in all, too (TCP_USER_TIMEOUT). So it is promised: idle_s + interval_s *
+ * probes. */
 typedef struct nl_keepalive { int idle_s, interval_s, probes; } nl_keepalive;   /* idle_s 0: off */
 
 typedef struct nl_link_config {

@@ -520,8 +520,8 @@ static void test_ask_many_races_its_deadline(void **state)
     pair_free(&p);
 }
 
-/* S33: answer and deadline at the same time, 10^5 times: answer xor timeout, and the numbers add up. How long an ask may take
- * follows how long it does take, so that half of them are in time and the rest miss it by microseconds. */
+/* S33: answer and deadline at the same time, 10^5 times: answer xor timeout, and the numbers add up. How long an ask
+ * may take follows how long it does take, so that half of them are in time and the rest miss it by microseconds. */
 static void test_answer_races_deadline(void **state)
 {
     enum { TURNS = 50000 };
@@ -670,8 +670,8 @@ static void test_handles_outlive_links(void **state)
 /* So many bytes are allocated now; 0 where the allocator does not tell. */
 static size_t allocated(void) { return mallinfo2().uordblks; }
 
-/* S51: ten Conns opened and closed in each millisecond, half of them before their answer comes. Table, budgets, descriptors
- * and memory stay flat. A second of it, or $NL_CHURN_SECONDS. */
+/* S51: ten Conns opened and closed in each millisecond, half of them before their answer comes. Table, budgets,
+ * descriptors and memory stay flat. A second of it, or $NL_CHURN_SECONDS. */
 static void test_open_and_close_many(void **state)
 {
     const char *seconds = getenv("NL_CHURN_SECONDS");
@@ -683,7 +683,7 @@ static void test_open_and_close_many(void **state)
     int64_t begin;
 
     (void)state;
-    config.server.limits.closed_ns = 1000000;           /* so that the peer's memory of closed ids comes to its level at once */
+    config.server.limits.closed_ns = 1000000;   /* the peer's memory of closed ids comes to its level at once */
     p = pair_of(&config);
     echo = (job){ .link = p.server };
     job_start(&echo, job_echo);

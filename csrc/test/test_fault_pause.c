@@ -2,10 +2,11 @@
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
- * A point is where a thread without a lock is about to take one or to sleep, or has just done so (core/sys.h): between two
- * points nothing of another thread's can come in. In run n the caller stops at its n-th point. Then the act happens, to its
- * end as far as it does not depend on the caller, and the caller goes on: it must find out. Runs go on until a call ends
- * without having come to so many points. A wake-up that is lost at one of them is a call that hangs there.
+ * A point is where a thread without a lock is about to take one or to sleep, or has just done so (core/sys.h): between
+ * two points nothing of another thread's can come in. In run n the caller stops at its n-th point. Then the act
+ * happens, to its end as far as it does not depend on the caller, and the caller goes on: it must find out. Runs go on
+ * until a call ends without having come to so many points. A wake-up that is lost at one of them is a call that hangs
+ * there.
  */
 #include "kit.h"
 
@@ -96,7 +97,7 @@ static void run_begin(run *r, wait_kind op, event act, bool follows)
     r->caller = (job){ .arg = r, .link = r->link, .conn = r->conn };
 }
 
-/* What comes while the caller is held up; and it has come when this returns, unless the caller itself has to read it. */
+/* What comes while the caller is held up. It has come when this returns, unless the caller itself has to read it. */
 static void run_act(run *r)
 {
     switch (r->act) {
@@ -148,8 +149,8 @@ static void must_not_be_lost(run *r)
 
 static void run_check(run *r)
 {
-    static const nl_err ends[] = { [CLOSE_RECV] = NL_ECONNCLOSED, [CLOSE_LINK] = NL_ELINKCLOSED, [ABORT] = NL_ELINKCLOSED,
-                                   [PACKET] = NL_OK, [END] = NL_ELINKDOWN };
+    static const nl_err ends[] = { [CLOSE_RECV] = NL_ECONNCLOSED, [CLOSE_LINK] = NL_ELINKCLOSED,
+                                   [ABORT] = NL_ELINKCLOSED, [PACKET] = NL_OK, [END] = NL_ELINKDOWN };
     nl_err got = r->caller.result;
 
     if (r->act == CLOSE_IT)
@@ -251,8 +252,8 @@ static void test_ask(void **state)
     run_all(ASK_WAIT, END);
 }
 
-/* S33, S34: the packet comes when the deadline has passed, with the call at any of its points: it is had by this call or is
- * there for the next, and a late answer is counted. */
+/* S33, S34: the packet comes when the deadline has passed, with the call at any of its points: it is had by this call
+ * or is there for the next, and a late answer is counted. */
 static void test_packet_at_the_deadline(void **state)
 {
     (void)state;
