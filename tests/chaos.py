@@ -1,25 +1,26 @@
 #!/usr/bin/env python3
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
-"""Many threads ask over links that run through a proxy which delays, splits, stalls, corrupts and cuts; and every ask is
-accounted for.
+"""Many threads ask over links that run through a proxy which delays, splits, stalls, corrupts and cuts; and every ask
+is accounted for.
 
     python tests/chaos.py --asks 1000000                    on every wire, plain and TLS, a sixth each
     python tests/chaos.py --asks 100000 --wires M --tls no --seed 7
 
-The seed decides what the proxy does to each connection, byte by byte, and what each thread asks; it is printed first, and
-giving it again repeats that. (When threads run is the machine's decision.)
+The seed decides what the proxy does to each connection, byte by byte, and what each thread asks; it is printed first,
+and giving it again repeats that. (When threads run is the machine's decision.)
 
-The books. Each ask has a number, sealed with a checksum into its request; so has its answer. The serving end marks each number
-it serves, so that a second delivery is seen. An ask has one of these outcomes, and every one is counted once:
+The books. Each ask has a number, sealed with a checksum into its request; so has its answer. The serving end marks
+each number it serves, so that a second delivery is seen. An ask has one of these outcomes, and every one is counted
+once:
 
     answered    with its own number and payload; it must have been served
-    timeout     which was short on purpose. When it says that the packet surely did not leave, it must not have been served
+    timeout     which was short on purpose. When it says that the packet surely did not leave, it was not served
     ended       the link went down, or was closed, while it waited
     damaged     the seal of its answer is broken: only allowed on a plain link that the proxy has corrupted
 
-Corruption is cut off soon after, because the length or the id of a packet may be what was hit, and then the answer that its
-asker waits for never comes: that no ask waits for ever is part of the claim. (Plain NEO has no checksum: a link cannot notice
-that a payload was changed, only TLS does.)
+Corruption is cut off soon after, because the length or the id of a packet may be what was hit, and then the answer
+that its asker waits for never comes: that no ask waits for ever is part of the claim. (Plain NEO has no checksum: a
+link cannot notice that a payload was changed, only TLS does.)
 """
 from __future__ import annotations
 
@@ -38,6 +39,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from leaks import gauges
 from reference_peer import unwrap, wrap
 
 import neolink
@@ -244,7 +246,7 @@ class Proxy:
             passage = Passage(near, far, random.Random(f"{self._seed} {count}"), self._books)
             with self._came:
                 self._passages[address] = passage
-                if len(self._passages) > 64:        # of dials that failed: nobody asks for those
+                if len(self._passages) > 8:         # of dials that failed: nobody asks for those
                     del self._passages[next(iter(self._passages))]
                 self._came.notify_all()
             self._threads = [thread for thread in self._threads if thread.is_alive()]
@@ -352,9 +354,7 @@ class Slot:
     def close(self) -> None:
         if self._link:
             self._link.close()
-            stats = self._link.stats()
-            held = {name: getattr(stats, name) for name in ("conns", "rx_bytes_queued", "tx_bytes_queued", "waiters", "inside")}
-            if any(held.values()):
+            if held := gauges(self._link):
                 self._books.complain(f"a closed link holds {held}")
             self._link = None
 

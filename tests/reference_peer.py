@@ -1,5 +1,6 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
-"""A NEO link in the plainest Python there is: one socket, blocking calls, one thread. To be compared with, not to be fast.
+"""A NEO link in the plainest Python there is: one socket, blocking calls, one thread. To be compared with, not to be
+fast.
 
 It shares nothing with the C core, and was written from the description of the wires alone:
 

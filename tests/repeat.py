@@ -75,7 +75,7 @@ def build(folder: Path) -> list[Job]:
 def jobs(only: list[str], mode: str, folder: Path) -> list[Job]:
     """What one round runs."""
     files = [name for name in only if name.endswith(".py")]
-    programs = [job for job in build(folder) if not only or job.name in only] if len(files) < len(only) or not only else []
+    programs = [job for job in build(folder) if not only or job.name in only]
     if mode == "valgrind":
         return [Job(name, ["valgrind", "-q", "--tool=none", "--fair-sched=yes", *command]) for name, command in programs]
     python = Job("pytest", [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=long", "-rfE",
@@ -146,8 +146,9 @@ def main() -> int:
     options = parser.parse_args()
     options.logs = options.logs or Path(tempfile.mkdtemp(prefix="neolink-repeat-"))
     options.logs.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGINT, signal.default_int_handler)    # a shell's background jobs ignore it, and so would the tests
-    signal.signal(signal.SIGTERM, signal.default_int_handler)   # ends the run under way as well, and prints the table
+    # A shell's background jobs ignore SIGINT, and so would the tests. SIGTERM ends the run under way, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     tally = Tally()
     with tempfile.TemporaryDirectory() as scratch, circumstances(options.mode):
         try:

@@ -4,13 +4,13 @@
 
     python tests/soak.py --minutes 60
 
-All wires run side by side, plain and TLS, as in chaos.py, whose books are kept throughout. Every few seconds a sample is
-taken: memory, descriptors, threads, asks. At the end everything is closed, and the verdict says whether
+All wires run side by side, plain and TLS, as in chaos.py, whose books are kept throughout. Every few seconds a sample
+is taken: memory, descriptors, threads, asks. At the end everything is closed, and the verdict says whether
 
-    memory          was flat: a line through the second half's samples rises by less than 2 % or 1 MiB. (In the first the
-                    allocator's arenas come to the size that some fifty threads and hundreds of links a minute need.)
-                    The heap column says how much of it is in use, Python's own allocator aside: a leak shows there first
-    descriptors     were flat: no higher peak in the last quarter than in the third, but for a few links that begin and end
+    memory          was flat: a line through the second half's samples rises by less than 2 % or 1 MiB. (In the first
+                    the allocator's arenas come to the size that fifty threads and thousands of links a minute need.)
+                    The heap column says how much of it is in use, without Python's own: a leak shows there first
+    descriptors     were flat: no higher peak in the last quarter than in the third, but for links that begin and end
     threads         the same; and both are back, to the last one, when all is closed
     the books       are exact: see chaos.py
 
@@ -57,8 +57,8 @@ class Sample(NamedTuple):
 class Mallinfo(ctypes.Structure):
     """struct mallinfo2 of malloc.h."""
 
-    _fields_ = [(name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks",
-                                                     "uordblks", "fordblks", "keepcost")]
+    _fields_ = [(name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks",
+                                                     "fsmblks", "uordblks", "fordblks", "keepcost")]
 
 
 def heap() -> int:
@@ -95,7 +95,8 @@ def verdict(samples: list[Sample], left: dict[str, int]) -> list[str]:
     """What is wrong; nothing, if all is well. Prints what it looks at."""
     steady = samples[len(samples) // 2:]
     rise, allowed = slope(steady) * (steady[-1].seconds - steady[0].seconds), max(1024, steady[0].kib // 50)
-    print(f"memory: {steady[0].kib} KiB, then {slope(steady) * 60:+.1f} KiB/min, {rise:+.0f} KiB in all ({allowed} allowed)")
+    print(f"memory: {steady[0].kib} KiB, then {slope(steady) * 60:+.1f} KiB/min, {rise:+.0f} KiB in all "
+          f"({allowed} allowed)")
     wrong = [f"memory grew by {rise:.0f} KiB"] if rise > allowed else []
     for field in ("descriptors", "threads"):
         first, second = peaks(steady, field)
@@ -111,8 +112,8 @@ def watch(running: list[Scene], minutes: float, every: float) -> list[Sample]:
     """The table, row by row, until the time is over or something is wrong."""
     began = time.monotonic()
     samples = [sample(began, running)]
-    print(f"{'s':>7} {'KiB':>8} {'heap':>7} {'blocks':>7} {'fds':>5} {'threads':>7} {'asks':>10} {'asks/s':>7} {'links':>7}",
-          flush=True)
+    print(f"{'s':>7} {'KiB':>8} {'heap':>7} {'blocks':>7} {'fds':>5} {'threads':>7} {'asks':>10} {'asks/s':>7} "
+          f"{'links':>7}", flush=True)
     while samples[-1].seconds < minutes * 60 and not any(scene.books.wrong for scene in running):
         time.sleep(min(every, max(0.1, minutes * 60 - samples[-1].seconds)))
         for scene in running:

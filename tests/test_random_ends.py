@@ -1,14 +1,14 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
 """Two real ends, and whatever hypothesis thinks of doing to them, against a model of what must come of it.
 
-Every packet carries a number of its own. The model knows for each conversation, on each end, which of them are on their way
-(`coming`, in order), how many "connection closed" or "refused" it has to be told, and what became of its ask. So after each
-step every claim is exact: what arrives is the next of its conversation and nothing else; what was answered has that answer;
-what was not has none; nothing comes twice, because what came is taken off the model. At the end of each run both ends'
-counters must agree with each other and with the model.
+Every packet carries a number of its own. The model knows for each conversation, on each end, which of them are on
+their way (`coming`, in order), how many "connection closed" or "refused" it has to be told, and what became of its
+ask. So after each step every claim is exact: what arrives is the next of its conversation and nothing else; what was
+answered has that answer; what was not has none; nothing comes twice, because what came is taken off the model. At the
+end of each run both ends' counters must agree with each other and with the model.
 
-Nothing here waits for luck: what the model says must come is waited for with patience, what must not is polled, once the
-counters say that everything sent was received.
+Nothing here waits for luck: what the model says must come is waited for with patience, what must not is polled, once
+the counters say that everything sent was received.
 
 NEOLINK_EXAMPLES says how many runs per kind of link (default 15), NEOLINK_STEPS how long one is at most (40).
 """
@@ -35,7 +35,8 @@ pytestmark = pytest.mark.usefixtures("balanced")
 SHRINK = () if os.environ.get("NEOLINK_EXAMPLES") else (Phase.shrink,)          # it takes minutes
 PROFILE = settings(phases=(Phase.explicit, Phase.reuse, Phase.generate, *SHRINK),
                    max_examples=int(os.environ.get("NEOLINK_EXAMPLES", "15")), print_blob=True, deadline=None,
-                   stateful_step_count=int(os.environ.get("NEOLINK_STEPS", "40")), suppress_health_check=list(HealthCheck))
+                   stateful_step_count=int(os.environ.get("NEOLINK_STEPS", "40")),
+                   suppress_health_check=list(HealthCheck))
 TURNED_AWAY = ("connection closed", "connection refused")
 SIZES = st.sampled_from([0, 1, 40, 5_000, 20_000])
 ENDS = st.sampled_from([0, 1])
@@ -78,7 +79,7 @@ class Ends(RuleBasedStateMachine):
     @initialize()
     def connect(self) -> None:
         self.talks: list[Talk] = []
-        self.asks: list[tuple[int, Background, list[Talk]]] = []            # (asking end, its thread, one talk per request)
+        self.asks: list[tuple[int, Background, list[Talk]]] = []            # (asking end, its thread, a talk per request)
         self.backlog: tuple[deque[Talk], deque[Talk]] = (deque(), deque())
         self.accepting = [True, True]
         self.over: list[type[BaseException] | None] = [None, None]          # what ops raise on each end

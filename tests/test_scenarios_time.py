@@ -217,8 +217,8 @@ def kick(link: neolink.NodeLink | None, kicked: list[float], number: int = signa
     def run():
         if link is not None:
             waiting(link)
-        asleep = 0                                  # … for many looks on end: the counter counts who is about to sleep, too, and
-        while asleep < (20 if link else 100):       # a signal then is noticed when the sleep ends, as in CPython's own calls
+        asleep = 0                                  # the counter counts who is about to sleep, too; a signal that comes
+        while asleep < (20 if link else 100):       # then is noticed when the sleep ends, as in CPython's own calls
             asleep = asleep + 1 if is_asleep(main.native_id) else 0
             time.sleep(0.0005)
         kicked.append(time.monotonic())
