@@ -7,9 +7,9 @@ woken by another, and a handler that keeps its worker for hours keeps nobody els
 and finds enough idle ones ends.
 
 Nothing here uses a timer. Workers leave their accept when the link ends, or when the pool stops: then all are woken
-(`NodeLink._wake_accept`), and stop() returns when the last has left, so that a Conn opened after handle_new_conn(None) is
-queued again for accept(), for sure. A worker that is still on its way into accept is woken too: it asked for the number
-of wakes (`_wakes`) when it saw that the pool goes on, and does not sleep when there has been another one since.
+(`NodeLink._wake_accept`), and stop() returns when the last has left, so that a Conn opened after handle_new_conn(None)
+is queued again for accept(), for sure. A worker that is still on its way into accept is woken too: it asked for the
+number of wakes (`_wakes`) when it saw that the pool goes on, and does not sleep when there has been another one since.
 """
 from __future__ import annotations
 

@@ -36,8 +36,8 @@ class TraceEvent(NamedTuple):
 class Trace:
     """with Trace(print): … calls print(event) for each event of the process, on a thread of its own.
 
-    One trace at a time in a process. Leaving it returns when the callback has seen everything; `lost` then says how many
-    events were dropped after the last one it saw. What the callback raises goes to threading.excepthook.
+    One trace at a time in a process. Leaving it returns when the callback has seen everything; `lost` then says how
+    many events were dropped after the last one it saw. What the callback raises goes to threading.excepthook.
     """
 
     def __init__(self, callback: Callable[[TraceEvent], object], *, events: int = RING_EVENTS) -> None:

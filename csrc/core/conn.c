@@ -372,14 +372,15 @@ static nl_err accept_locked(nl_link *link, unsigned wakes, int64_t deadline_ns, 
     return *out ? NL_OK : e;
 }
 
-static nl_err recv1_locked(nl_link *link, unsigned wakes, int64_t deadline_ns, nl_conn **conn, nl_packet **packet) NL_LOCKED
+static nl_err recv1_locked(nl_link *link, unsigned wakes, int64_t deadline_ns, nl_conn **conn,
+                           nl_packet **packet) NL_LOCKED
 {
     nl_err e = NL_OK;
     nl_pkt *p = NULL;
 
     while (!p && (e = accept_locked(link, wakes, deadline_ns, conn)) == NL_OK)
         if (!(p = inbox_pop_locked(*conn)))
-            nl_conn_unref_locked(*conn);        /* it overflowed while it waited, and lost its opener: as if never there */
+            nl_conn_unref_locked(*conn);    /* it overflowed while it waited, and lost its opener: as if never there */
     if (p)
         *packet = &p->pub;
     return e;

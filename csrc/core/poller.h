@@ -7,9 +7,9 @@
  * nl_poller_add() to the `released` call that follows nl_poller_del(), so a late event never meets freed memory.
  *
  * All functions may be called under the owner's lock (poller.mu is a leaf); the callbacks are made by the poller thread
- * with no lock held, one at a time; only `released` may come from nl_poller_del() itself, see there. An idle process makes
- * no wake-up: without a timer and without a sweep the thread sleeps in epoll_wait for ever. Watching is one-shot: after an
- * event nothing is watched until nl_poller_watch().
+ * with no lock held, one at a time; only `released` may come from nl_poller_del() itself, see there. An idle process
+ * makes no wake-up: without a timer and without a sweep the thread sleeps in epoll_wait for ever. Watching is one-shot:
+ * after an event nothing is watched until nl_poller_watch().
  */
 #ifndef NL_POLLER_H
 #define NL_POLLER_H
@@ -52,8 +52,8 @@ void   nl_poller_timer(nl_pollee *p, int64_t at_ns);
 /* Call `sweep` after NL_SWEEP_NS, and again until it returns false; ever more seldom, up to NL_SWEEP_MAX_NS, as long as all
  * that are swept return true: a wake-up costs tens of microseconds, which would be felt by the traffic that it looks after. */
 void   nl_poller_sweep(nl_pollee *p);
-/* Nothing is called any more but `released`, once: soon, by the thread, or before this returns, when there is none; so the
- * caller has a reference of its own. The owner closes the descriptor after this call. */
+/* Nothing is called any more but `released`, once: soon, by the thread, or before this returns, when there is none; so
+ * the caller has a reference of its own. The owner closes the descriptor after this call. */
 void   nl_poller_del(nl_pollee *p);
 /* True on the poller's own thread. */
 bool   nl_poller_is_me(void);

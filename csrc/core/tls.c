@@ -31,7 +31,7 @@
 
 #define FILE_MAX   ((size_t)16 << 20)   /* a CA file with large CRLs; a device or a mistaken path ends here */
 #define KEEP_BYTES ((size_t)64 << 10)   /* a queue that grew larger gives its memory back when it runs empty */
-#define FLOOD_BYTES ((size_t)512 << 10) /* output that reading does not add to: a writer has far less under way (tx.c) */
+#define FLOOD_BYTES ((size_t)512 << 10) /* output that reading adds nothing to: a writer has less under way (tx.c) */
 
 struct nl_tls_ctx {
     atomic_uint refs;
@@ -639,8 +639,8 @@ nl_err nl_tls_input(nl_tls *tls, const void *cipher, size_t n)
     return taken ? NL_OK : NL_ENOMEM;
 }
 
-/* Each key update or renegotiation that the peer asks for is answered, so one who asks and does not read would have us keep
- * answers without bound. */
+/* Each key update or renegotiation that the peer asks for is answered, so one who asks and does not read would have us
+ * keep answers without bound. */
 static bool is_flooded_locked(nl_tls *tls) NL_REQUIRES(session_mu)
 {
     size_t unsent = tls->lent.end - tls->lent.at + tls->made.end - tls->made.at;
@@ -648,8 +648,8 @@ static bool is_flooded_locked(nl_tls *tls) NL_REQUIRES(session_mu)
     if (tls->lost || unsent <= FLOOD_BYTES)
         return false;
     tls->lost = true;
-    nl_fault_set(&tls->fault, NL_EPROTO, 0, "flood: the peer keeps asking for TLS key updates or renegotiation, and does not "
-                 "read the replies (%zu bytes wait)", unsent);
+    nl_fault_set(&tls->fault, NL_EPROTO, 0, "flood: the peer keeps asking for TLS key updates or renegotiation, and does "
+                 "not read the replies (%zu bytes wait)", unsent);
     return true;
 }
 

@@ -3,9 +3,9 @@
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
  * Off, an event costs one load and one branch (nl_trace in link.h). On, it is copied into the ring under a mutex that is
- * a leaf: the core never waits for the reader and never calls it. A full ring drops the newest events and counts them; the
- * next event tells how many, or nl_trace_stop() does of those that no event followed. What was recorded before the stop is
- * still read after it: the ring goes when it is empty, or for the next trace.
+ * a leaf: the core never waits for the reader and never calls it. A full ring drops the newest events and counts them;
+ * the next event tells how many, or nl_trace_stop() does of those that no event followed. What was recorded before the
+ * stop is still read after it: the ring goes when it is empty, or for the next trace.
  */
 #include "link.h"
 
@@ -26,7 +26,10 @@ void nl_trace_lock(void) NL_UNCHECKED       { pthread_mutex_lock(&trace.mu); }
 void nl_trace_unlock(void) NL_UNCHECKED     { pthread_mutex_unlock(&trace.mu); }
 
 /* It changes under the lock only. */
-static bool is_on_locked(void) NL_REQUIRES(nl_trace_mu) { return atomic_load_explicit(&nl_trace_on, memory_order_relaxed); }
+static bool is_on_locked(void) NL_REQUIRES(nl_trace_mu)
+{
+    return atomic_load_explicit(&nl_trace_on, memory_order_relaxed);
+}
 
 nl_err nl_trace_start(size_t events)
 {

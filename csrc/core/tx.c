@@ -4,9 +4,9 @@
  *
  * A sender that finds the token free takes it and writes its packet straight from the caller's buffer: one system call for
  * header and payload, no copy (but of payloads so short that the kernel's second buffer costs more: iov_join). One that
- * finds it taken appends a copy to the queue and is done: whoever holds the token writes it with the next gather. A holder
- * works for others only within a budget; then, or when the socket is full, its turn is ARMED: the poller writes on when
- * there is room.
+ * finds it taken appends a copy to the queue and is done: whoever holds the token writes it with the next gather. A
+ * holder works for others only within a budget; then, or when the socket is full, its turn is ARMED: the poller writes
+ * on when there is room.
  *
  * A packet that was begun is finished, whatever becomes of its Conn or of the caller's patience: what the socket did not
  * take of a caller's buffer is copied to the head of the queue before the call returns. Before it gives up so, the sender of

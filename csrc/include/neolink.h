@@ -218,9 +218,9 @@ nl_err nl_link_accept(nl_link *link, int64_t deadline_ns, nl_conn **out);
 nl_err nl_link_recv1(nl_link *link, int64_t deadline_ns, nl_conn **conn, nl_packet **packet);
 void   nl_link_close_accept(nl_link *link);             /* queued and later openers are answered "connection refused" */
 
-/* For pools that change their mind. A worker asks for the number of wakes so far, looks whether it is still wanted, and takes: a
- * Conn with its opening packet, or without, if `packet` is NULL. A wake that comes after the question makes it return
- * NL_EINTR, whether it sleeps by then or is still on its way; and every accept and recv1 that sleeps. */
+/* For pools that change their mind. A worker asks for the number of wakes so far, looks whether it is still wanted, and
+ * takes: a Conn with its opening packet, or without, if `packet` is NULL. A wake that comes after the question makes it
+ * return NL_EINTR, whether it sleeps by then or is still on its way; and every accept and recv1 that sleeps. */
 unsigned nl_link_wakes(nl_link *link);
 nl_err nl_link_take(nl_link *link, unsigned wakes, nl_conn **conn, nl_packet **packet);
 void   nl_link_wake_accept(nl_link *link);
@@ -316,8 +316,8 @@ typedef struct nl_trace_event {
     nl_trace_kind kind;
 } nl_trace_event;
 nl_err nl_trace_start(size_t events);                   /* NL_ENOMEM; NL_EINVAL when it is on already */
-/* Records no more and wakes the reader, who still gets what was recorded before. Returns how many events were dropped after
- * the last one that was recorded: no event tells of those. */
+/* Records no more and wakes the reader, who still gets what was recorded before. Returns how many events were dropped
+ * after the last one that was recorded: no event tells of those. */
 uint64_t nl_trace_stop(void);
 /* NL_ELINKCLOSED when the trace was stopped and all of it has been read. */
 nl_err nl_trace_read(nl_trace_event *out, size_t max, int64_t deadline_ns, size_t *n);

@@ -283,8 +283,8 @@ static PyObject *Link_recv1(nlpy_link *self, PyObject *const *args, Py_ssize_t n
 }
 
 PyDoc_STRVAR(Link_take_doc, "_take($self, request, wakes, /)\n--\n\n"
-                            "accept() or recv1() for a worker: None when a signal came instead, or _wake_accept() since\n"
-                            "_wakes() was `wakes`.");
+                            "accept() or recv1() for a worker: None when a signal came instead, or\n"
+                            "_wake_accept() since _wakes() was `wakes`.");
 
 static PyObject *Link_take(nlpy_link *self, PyObject *args)
 {
