@@ -61,7 +61,7 @@ static PyObject *core_shutdown(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(
     if (PyInterpreterState_Get() == PyInterpreterState_Main()) {
         Py_BEGIN_ALLOW_THREADS
         nl_shutdown();
-        Py_END_ALLOW_THREADS
+        NLPY_END_ALLOW_THREADS
     }
     Py_RETURN_NONE;
 }

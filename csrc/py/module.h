@@ -38,6 +38,19 @@ typedef struct nlpy_state {
     PyObject     *typed[TYPED_COUNT];       /* NULL until installed */
 } nlpy_state;
 
+/* Py_END_ALLOW_THREADS where the core was called in between. A thread that waits for the GIL with a lock of the core in
+ * its hands stops whoever has the GIL and wants that lock. Only a build that counts locks can tell. */
+#ifdef NL_COUNT_LOCKS
+static inline void nlpy_check_unlocked(void)
+{
+    if (nl_locks_held() != 0)
+        Py_FatalError("a lock of the core is held where the GIL is taken");
+}
+#else
+static inline void nlpy_check_unlocked(void) { }
+#endif
+#define NLPY_END_ALLOW_THREADS nlpy_check_unlocked(); Py_END_ALLOW_THREADS
+
 extern struct PyModuleDef nlpy_module_def;
 nlpy_state *nlpy_state_of(PyObject *module);
 

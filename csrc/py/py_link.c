@@ -298,7 +298,7 @@ static PyObject *Link_take(nlpy_link *self, PyObject *args)
         return NULL;
     Py_BEGIN_ALLOW_THREADS
     err = nl_link_take(self->link, wakes, &conn, is_request ? &packet : NULL);
-    Py_END_ALLOW_THREADS
+    NLPY_END_ALLOW_THREADS
     if (err == NL_OK)
         return is_request ? nlpy_request_wrap(self, conn, packet) : nlpy_conn_wrap(self, conn);
     if (err == NL_EINTR && PyErr_CheckSignals() == 0)

@@ -45,7 +45,7 @@ static nl_err read_files(PyObject *const path[4], const char *hostname, nl_tls_c
         name[i] = path[i] ? PyBytes_AS_STRING(path[i]) : NULL;
     Py_BEGIN_ALLOW_THREADS
     err = nl_tls_ctx_new(name[0], name[1], name[2], name[3], hostname, ctx, why);
-    Py_END_ALLOW_THREADS
+    NLPY_END_ALLOW_THREADS
     return err;
 }
 

@@ -36,7 +36,7 @@ int nlpy_duration(PyObject *seconds, const char *name, int64_t *ns);
     do {                                                                                                               \
         Py_BEGIN_ALLOW_THREADS                                                                                         \
         (err) = (call);                                                                                                \
-        Py_END_ALLOW_THREADS                                                                                           \
+        NLPY_END_ALLOW_THREADS                                                                                         \
     } while ((err) == NL_EINTR && PyErr_CheckSignals() == 0)
 
 /* Evaluates `call`, which mentions its deadline as `at`: first, when try_first says so, with NL_NOW and the GIL held
