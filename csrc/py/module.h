@@ -43,8 +43,10 @@ typedef struct nlpy_state {
 #ifdef NL_COUNT_LOCKS
 static inline void nlpy_check_unlocked(void)
 {
-    if (nl_locks_held() != 0)
-        Py_FatalError("a lock of the core is held where the GIL is taken");
+    if (nl_locks_held() != 0) {
+        fputs("neolink: a lock of the core is held where the GIL is taken\n", stderr);
+        abort();                        /* not Py_FatalError: that keeps faulthandler, and so pytest, from saying where */
+    }
 }
 #else
 static inline void nlpy_check_unlocked(void) { }
