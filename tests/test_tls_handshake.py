@@ -303,6 +303,66 @@ def test_s12_bare_socket_runs_out_in_the_tls_handshake(role):
         assert mine.fileno() >= 0                   # it stays with the caller
 
 
+@contextlib.contextmanager
+def storm(handler) -> Iterator[None]:
+    """A signal each millisecond."""
+    before = signal.signal(signal.SIGALRM, lambda *_: handler())
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("role", ["client", "server"])
+def test_s40_bare_socket_is_interrupted_in_the_tls_handshake(role):
+    """At the twentieth signal: the nineteen before it, whose handler returns, let it go on."""
+    def handler():
+        handled.append(1)
+        if len(handled) == 20:
+            raise KeyboardInterrupt
+
+    handled, tls = [], house().good.tls()
+    mine, theirs = socket.socketpair()
+    with mine, theirs:
+        with pytest.raises(KeyboardInterrupt), storm(handler):
+            neolink.NodeLink(mine, role, tls=tls, timeout=PATIENCE)
+        assert mine.fileno() >= 0                   # it stays with the caller
+
+
+@each_version
+@pytest.mark.parametrize("role", ["client", "server"])
+def test_s41_bare_socket_goes_on_with_its_tls_handshake(role, version):
+    """The peer takes part when signals have come; the session is the one that was begun before them."""
+    def shake():
+        peer = TlsPeer(theirs, "server" if role == "client" else "client", version)
+        until(lambda: len(handled) > 20)
+        return peer.shake()
+
+    handled, tls = [], house().good.tls()
+    mine, theirs = socket.socketpair()
+    with mine, theirs, storm(lambda: handled.append(1)):
+        shaking = Background(shake)
+        link = neolink.NodeLink(mine, role, wire="M", tls=tls, timeout=PATIENCE)
+        peer = shaking.result()
+        link.notify(REQUEST)
+        assert peer.recv().code == REQUEST
+        link.abort()
+
+
+@pytest.mark.parametrize("role", ["client", "server"])
+def test_s39_storm_of_signals_in_the_tls_handshake_of_a_bare_socket(role):
+    """It neither shortens the time nor begins it anew."""
+    handled, tls = [], house().good.tls()
+    mine, theirs = socket.socketpair()
+    with mine, theirs, storm(lambda: handled.append(1)):
+        begin = time.monotonic()
+        with pytest.raises(neolink.Timeout, match="TLS handshake"):
+            neolink.NodeLink(mine, role, tls=tls, timeout=0.2)
+        assert 0.2 <= time.monotonic() - begin < PATIENCE and len(handled) > 5
+
+
 def test_s12_listener_closes_while_handshakes_are_half_done():
     with contextlib.ExitStack() as stack:
         with neolink.listen("127.0.0.1:0", tls=house().good.tls()) as listener:

@@ -1,6 +1,9 @@
-/* Taking over an established socket: nl_link_new. No opening is sent or expected; with TLS, its handshake is.
+/* Taking over an established socket: nl_takeover, nl_link_new. No opening is sent or expected; with TLS, its handshake is.
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The session of a handshake under way is the caller's nl_takeover's, so a wait that a signal ends loses nothing: the
+ * next one goes on where it was, as with a dialer.
  */
 #include "link.h"
 #include "opening.h"
@@ -56,14 +59,16 @@ static nl_err tls_step(int fd, nl_tls *tls, int64_t deadline_ns, nl_fault *why)
         return NL_EHANDSHAKE;
     }
     if (errno == EINTR)
-        return NL_OK;
+        return NL_EINTR;
     if (errno == EAGAIN && (e == 0 || e == EAGAIN)) {
         struct pollfd p = { .fd = fd, .events = (short)(POLLIN | (e ? POLLOUT : 0)) };
         int64_t left = deadline_ns == NL_FOREVER ? -1 : deadline_ns - sys_now_ns();
         if (deadline_ns != NL_FOREVER && left <= 0)
             return NL_ETIMEOUT;
-        if (sys_poll(&p, 1, left) >= 0 || errno == EINTR)
-            return NL_OK;               /* a signal waits until the handshake is over: it cannot be taken up again */
+        if (sys_poll(&p, 1, left) >= 0)
+            return NL_OK;
+        if (errno == EINTR)
+            return NL_EINTR;
     }
     nl_fault_set(why, NL_ESYS, errno, "the socket failed in the TLS handshake: %s", strerror(errno));
     return NL_ESYS;
@@ -77,7 +82,7 @@ static nl_err tls_handshake(int fd, nl_tls *tls, int64_t deadline_ns, nl_fault *
     while (e == NL_OK && !done) {
         if (nl_tls_handshake(tls, &done, why) != NL_TLS_OK) {
             send_cipher(fd, tls);
-            return NL_EHANDSHAKE;
+            return why->code = NL_EHANDSHAKE;   /* to a session without a link it was a broken protocol */
         }
         if (!done)
             e = tls_step(fd, tls, deadline_ns, why);
@@ -87,11 +92,11 @@ static nl_err tls_handshake(int fd, nl_tls *tls, int64_t deadline_ns, nl_fault *
     return e;
 }
 
-nl_err nl_link_new(int fd, const nl_link_config *config, int64_t deadline_ns, nl_link **out, nl_fault *why)
+nl_err nl_takeover_begin(nl_takeover *t, int fd, const nl_link_config *config, nl_fault *why)
 {
-    nl_tls *tls = NULL;
     nl_err e;
 
+    *t = (nl_takeover){ .config = config, .fd = fd, .fork_generation = nl_fork_generation() };
     *why = (nl_fault){ 0 };
     if (config->wire == NL_WIRE_AUTO) {
         nl_fault_set(why, NL_EINVAL, 0, "a link over a bare socket needs a wire, not auto");
@@ -99,18 +104,44 @@ nl_err nl_link_new(int fd, const nl_link_config *config, int64_t deadline_ns, nl
     }
     if ((e = check_stream(fd, why)) != NL_OK)
         return e;
-    if (config->tls && (e = nl_tls_new(config->tls, config->role, &tls)) != NL_OK) {
+    if (config->tls && (e = nl_tls_new(config->tls, config->role, &t->tls)) != NL_OK)
         nl_fault_set(why, e, 0, "no memory for a TLS session");
-        return e;
-    }
-    e = tls ? tls_handshake(fd, tls, deadline_ns, why) : NL_OK;
-    if (e == NL_OK && nl_socket_options(fd, &config->keepalive) < 0) {
+    return e;
+}
+
+nl_err nl_takeover_wait(nl_takeover *t, int64_t deadline_ns, nl_link **out, nl_fault *why)
+{
+    *why = (nl_fault){ 0 };
+    if (t->fork_generation != nl_fork_generation())
+        return NL_EFORKED;
+    nl_err e = t->tls ? tls_handshake(t->fd, t->tls, deadline_ns, why) : NL_OK;
+    if (e == NL_OK && nl_socket_options(t->fd, &t->config->keepalive) < 0) {
         nl_fault_set(why, NL_ESYS, errno, "keepalive cannot be set: %s", strerror(errno));
         e = NL_ESYS;
     }
     if (e == NL_OK)
-        e = nl_link_new_open(fd, config, tls, NULL, 0, out, why);
+        e = nl_link_new_open(t->fd, t->config, t->tls, NULL, 0, out, why);
+    if (e == NL_OK)
+        t->tls = NULL;                  /* the link's now */
+    return e;
+}
+
+void nl_takeover_end(nl_takeover *t)
+{
+    nl_tls_free(t->tls);
+    t->tls = NULL;
+}
+
+nl_err nl_link_new(int fd, const nl_link_config *config, int64_t deadline_ns, nl_link **out, nl_fault *why)
+{
+    nl_takeover t;
+    nl_err e = nl_takeover_begin(&t, fd, config, why);
+
     if (e != NL_OK)
-        nl_tls_free(tls);
+        return e;
+    do
+        e = nl_takeover_wait(&t, deadline_ns, out, why);
+    while (e == NL_EINTR);
+    nl_takeover_end(&t);
     return e;
 }

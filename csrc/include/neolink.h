@@ -149,9 +149,22 @@ typedef struct nl_link_config {
 void nl_link_config_default(nl_link_config *config);
 
 /* Takes over an established stream socket, which becomes blocking and close-on-exec. On failure `fd` is the caller's
- * still, its flags as they were. NL_ENOMEM, NL_EINVAL (not a stream socket), NL_ESYS. With TLS the handshake is done inside, up to
- * the deadline. */
+ * still, its flags as they were. NL_ENOMEM, NL_EINVAL (not a stream socket), NL_ESYS. With TLS the handshake is done
+ * inside, up to the deadline: NL_ETIMEOUT, NL_EHANDSHAKE. This one call, for programs without signal handlers, goes on
+ * when a signal comes. */
 nl_err nl_link_new(int fd, const nl_link_config *config, int64_t deadline_ns, nl_link **out, nl_fault *why);
+/* The same in three steps, for programs with such handlers. The struct is the caller's; one thread at a time. wait may be
+ * called again after NL_EINTR and NL_ETIMEOUT, and goes on where it was. `config` stays until the end, which must follow a
+ * successful begin. */
+typedef struct nl_takeover {
+    const nl_link_config *config;
+    struct nl_tls *tls;
+    int            fd;
+    unsigned       fork_generation;
+} nl_takeover;
+nl_err nl_takeover_begin(nl_takeover *takeover, int fd, const nl_link_config *config, nl_fault *why);
+nl_err nl_takeover_wait(nl_takeover *takeover, int64_t deadline_ns, nl_link **out, nl_fault *why);
+void   nl_takeover_end(nl_takeover *takeover);
 void   nl_link_hold(nl_link *link);
 void   nl_link_rele(nl_link *link);                     /* the last one aborts a link that is still open */
 

@@ -124,6 +124,18 @@ static int link_role(PyObject *role, nl_role *out)
     return 0;
 }
 
+static nl_err take_over(int fd, const nl_link_config *config, int64_t deadline, nl_link **link, nl_fault *why)
+{
+    nl_takeover takeover;
+    nl_err err = nl_takeover_begin(&takeover, fd, config, why);
+
+    if (err != NL_OK)
+        return err;
+    NLPY_WAIT(err, nl_takeover_wait(&takeover, deadline, link, why));
+    nl_takeover_end(&takeover);
+    return err;
+}
+
 static int Link_init(nlpy_link *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"fd", "role", "wire", "routing", "accept", "tls", "keepalive", "limits", "raw", "first_id",
@@ -158,8 +170,7 @@ static int Link_init(nlpy_link *self, PyObject *args, PyObject *kwargs)
 
     nl_fault why = {0};
     nl_link *link = NULL;
-    nl_err err;
-    NLPY_WAIT(err, nl_link_new(fd, &config, deadline, &link, &why));
+    nl_err err = take_over(fd, &config, deadline, &link, &why);
     if (err == NL_OK) {
         link_fill(self, link, &config.limits);
         return 0;

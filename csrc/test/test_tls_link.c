@@ -419,6 +419,7 @@ static void takeover_fails(nl_role role, void (*act)(int fd), int64_t deadline_n
     sockets_tcp(fd);
     act(fd[1]);
     must_be(nl_link_new(fd[0], &config, deadline_ns, &link, &why), err);
+    must_be(why.code, err);
     if (!strstr(why.text, words))
         fail_msg("\"%s\" should say \"%s\"", why.text, words);
     close(fd[0]);
