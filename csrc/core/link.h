@@ -246,7 +246,7 @@ void   nl_tx_reply_locked(nl_link *link, uint32_t id, const char *text) NL_LOCKE
 void   nl_tx_relieve_locked(nl_link *link) NL_LOCKED;   /* kick, when many replies wait; may drop mu meanwhile */
 void   nl_tx_event(nl_link *link);                      /* poller: there is room. mu not held */
 void   nl_tx_came_locked(nl_link *link) NL_LOCKED;      /* one of link.coming has come; may drop mu meanwhile */
-void   nl_tx_drop_locked(nl_link *link) NL_LOCKED;                      /* the queue will never leave */
+void   nl_tx_drop_locked(nl_link *link) NL_LOCKED;                      /* the queue will never leave; whoever waits for room knows */
 void   nl_tx_last_words_locked(nl_link *link) NL_LOCKED; /* the reader has come to the end: what TLS says to that */
 /* For close, which holds both tokens and not mu: writes what the socket takes. 0 all gone, EAGAIN, or an errno. */
 int    nl_tx_flush(nl_link *link);

@@ -101,7 +101,7 @@ int nl_waiter_sleep_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
     if (w->coming) {
         w->coming = false;
         link->coming--;
-        HAND_ON(sleep_came, nl_tx_came_locked(link));
+        nl_tx_came_locked(link);
     }
     return r;
 }
@@ -562,8 +562,8 @@ nl_err nl_rx_wait_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
 
     nl_list_push(&link->rx.waiters, &w->all);
     if (link->tx.first && !link->tx.crowd)
-        /* What is corked must not wait for us; drops mu, so only now that w can be woken. */
-        HAND_ON(rx_wait_kick, nl_tx_kick_locked(link));
+        /* What is corked must not wait for us (else the timer writes it); drops mu, so only now that w can be woken. */
+        nl_tx_kick_locked(link);
     link->stats.waiters++;
     while (!w->ready && e == NL_OK) {
         if (link->rx.holder == NL_RX_NONE && rx_may_read(link)) {

@@ -244,7 +244,6 @@ void nl_tx_drop_locked(nl_link *link)
     tx->bytes = 0;
     tx->crowd = 0;
     forget_replies(tx);
-    HAND_ON(tx_drop_wake, nl_waiters_wake_locked(link, &tx->waiters));
 }
 
 /* ---- the token -------------------------------------------------------------------------------------------------- */
@@ -263,9 +262,7 @@ static void tx_failed_locked(nl_link *link, int e, const nl_fault *why) NL_LOCKE
     HAND_ON(tx_failed_shutdown, shutdown(link->fd, SHUT_RDWR));
     HAND_ON(tx_failed_wake, nl_waiters_wake_locked(link, &link->tx.waiters));
     if (link->rx.paused)
-        HAND_ON(tx_failed_fail, nl_link_fail_locked(link, &link->tx_fault));
-    else
-        HAND_ON(tx_failed_idle, nl_rx_idle_locked(link));
+        HAND_ON(tx_failed_fail, nl_link_fail_locked(link, &link->tx_fault));     /* nobody reads it; else somebody does, or will */
 }
 
 static bool tx_pending(const nl_link *link) NL_LOCKED
@@ -346,7 +343,7 @@ void nl_tx_kick_locked(nl_link *link)
 void nl_tx_came_locked(nl_link *link)
 {
     if (link->tx.crowd && --link->tx.crowd == 0)
-        HAND_ON(tx_came_kick, nl_tx_kick_locked(link));
+        nl_tx_kick_locked(link);        /* else the timer does */
 }
 
 /* Many replies are no flood as long as the peer reads them: whoever makes them in a loop writes in between. */
@@ -619,7 +616,7 @@ nl_err nl_tx_send_locked(nl_link *link, nl_conn *conn, uint32_t id, uint16_t cod
     if (joins)
         cork_locked(link);
     else
-        HAND_ON(tx_send_kick, nl_tx_kick_locked(link));
+        nl_tx_kick_locked(link);        /* else the timer does, or the holder */
     return NL_OK;
 }
 
@@ -639,7 +636,7 @@ nl_err nl_tx_notify_locked(nl_link *link, uint32_t id, uint16_t code, const void
     if (maybe_sent)
         *maybe_sent = true;
     if (tx->bytes >= CORK_BYTES)
-        HAND_ON(tx_notify_kick, nl_tx_kick_locked(link));
+        nl_tx_kick_locked(link);        /* else the timer does */
     else
         cork_locked(link);
     return NL_OK;

@@ -42,6 +42,9 @@
 #ifndef PEER_MAY_END
 #define PEER_MAY_END 0      /* the peer may close its socket at any time */
 #endif
+#ifndef MUTE
+#define MUTE 0              /* the peer may stop reading and answering at any time, with its socket open; closers do not wait for it */
+#endif
 #ifndef IMPATIENT
 #define IMPATIENT 0         /* a call may have a deadline, or meet a signal */
 #endif
@@ -291,8 +294,7 @@ inline nl_tx_drop_locked()
     :: tx_first ? _
     :: len(tx_first) == 0 -> break
     od;
-    tx_bytes = 0;
-    nl_waiters_wake_locked(TX_WAITERS)      /* knock tx_drop_wake */
+    tx_bytes = 0
 }
 
 inline drop_queue_locked()
@@ -643,7 +645,7 @@ inline nl_rx_wait_locked(i)
         e = OK
     }
     if
-    :: TX_PENDING -> nl_tx_kick_locked()    /* knock rx_wait_kick */
+    :: TX_PENDING -> nl_tx_kick_locked()
     :: CROWD && TX_PENDING                  /* the crowd is still coming */
     :: else
     fi;
@@ -772,7 +774,7 @@ inline tx_failed_locked()
         nl_waiters_wake_locked(TX_WAITERS); /* knock tx_failed_wake */
         if
         :: paused -> nl_link_fail_locked()  /* knock tx_failed_fail */
-        :: else -> nl_rx_idle_locked()      /* knock tx_failed_idle */
+        :: else
         fi
     :: else
     fi
@@ -958,7 +960,7 @@ inline nl_tx_send_locked(i, p)
     :: CROWD && e == OK && tx_holder == NONE -> atomic { nl_tx_queue_locked(p); cork_locked() }
     :: e == OK && (tx_holder != NONE || TX_PENDING) ->
         nl_tx_queue_locked(p);
-        nl_tx_kick_locked()                 /* knock tx_send_kick */
+        nl_tx_kick_locked()
     :: e == OK && tx_holder == NONE && !TX_PENDING ->
         send_now_locked(p);
         e = (SEND_ERROR -> ELINK : OK)
@@ -975,7 +977,7 @@ inline nl_tx_notify_locked(i)
     :: tx_holder == NONE ->
         nl_tx_queue_locked(NOTE);
         if
-        :: tx_bytes >= TX_LIMIT -> nl_tx_kick_locked()              /* knock tx_notify_kick */
+        :: tx_bytes >= TX_LIMIT -> nl_tx_kick_locked()
         :: else -> atomic { cork_locked() }
         fi
     fi
@@ -1274,6 +1276,7 @@ proctype ender(byte i)
 
     atomic {
         choose_patience();
+        impatient = (impatient || MUTE);
         if
         :: told = 0
         :: told = 1
@@ -1284,6 +1287,7 @@ proctype ender(byte i)
         nl_link_close(i);
         if
         :: e == EINTR || r == EINTR -> told = 1
+        :: ENDERS > 1 && i == ENDER0 && (e == EINTR || r == EINTR)          /* leaves it to the other */
         :: else
         fi
     :: else
@@ -1363,6 +1367,7 @@ proctype peer()
     :: atomic { pushes -> in_socket ! PUSH; pushes-- }
     :: atomic { strays -> in_socket ! STRAY; strays-- }
     :: PEER_MAY_END -> peer_ended = true; break
+    :: MUTE -> break
     :: link_state == CLOSED -> break
     od
 }

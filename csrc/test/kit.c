@@ -25,7 +25,11 @@ __attribute__((weak)) void sys_pause(int point) { (void)point; }
 
 /* ---- claims ----------------------------------------------------------------------------------------------------- */
 
-int kit_patience_ms = 20000;
+#ifndef NL_PATIENCE_MS
+#define NL_PATIENCE_MS 20000
+#endif
+
+int kit_patience_ms = NL_PATIENCE_MS;
 const char *kit_context;
 
 static _Thread_local bool not_the_tests_thread;

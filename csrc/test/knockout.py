@@ -41,7 +41,7 @@ def run(program: Path, site: str, seconds: float) -> str | None:
             said, how = p.communicate()[0], "hangs"
     if p.returncode == 0:
         return None
-    failed = re.findall(r"\[  FAILED  \] (?:\w+: )?(test_\w+)", said) if how == "fails" else []
+    failed = re.findall(r"\[  (?:FAILED|ERROR ) +\] (?:\w+: )?(test_\w+)", said) if how == "fails" else []
     begun = re.findall(r"\[ RUN      \] (\w+)", said)
     return f"{program.name}: {(failed or begun[-1:] or ['at its start'])[0]} {how}"
 

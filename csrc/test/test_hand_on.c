@@ -7,6 +7,7 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <sys/socket.h>
 
 /* shut_kick: a burst that is corked was told to be on its way; an abort behind it must not cut it off. */
 static void test_abort_uncorks(void **state)
@@ -185,12 +186,194 @@ static void test_closing_a_full_inbox(void **state)
     close(peer);
 }
 
+/* finish_wake: of two closers one does the work, and the other learns when it is done. */
+static void test_second_closer_learns(void **state)
+{
+    nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+    static uint8_t bytes[1 << 20];
+    job first, second;
+    nl_link *link;
+    nl_conn *conn;
+    int fd[2];
+
+    (void)state;
+    sockets_small(fd);
+    link = link_over(fd[0], &c);
+    conn = conn_new(link);
+    send_ok(conn, ASK, bytes, sizeof bytes);
+    first = (job){ .link = link, .deadline = NL_FOREVER };
+    second = (job){ .link = link, .deadline = NL_FOREVER };
+    job_start(&first, job_close);
+    wait_until(nl_link_is_closed(link));
+    job_start(&second, job_close);
+    for (int i = 0; i < 200; i++)
+        kit_pause();                                    /* as above */
+    peer_drain(fd[1]);
+    job_join(&first);
+    job_join(&second);
+    must_be(first.result, NL_OK);
+    must_be(second.result, NL_OK);
+    nl_conn_rele(conn);
+    link_free(link);
+    close(fd[1]);
+}
+
+/* Sends until the queue has no room, to a peer that does not read. */
+static void fill_queue(nl_conn *conn)
+{
+    job filler = { .conn = conn, .deadline = 1 };       /* a deadline long gone */
+
+    job_start(&filler, job_fill);
+    job_join(&filler);
+    must_be(filler.result, NL_ETIMEOUT);
+}
+
+/* end_wake_tx: a link that is shut keeps its queue; who waits for room in it must leave. */
+static void test_shut_wakes_senders(void **state)
+{
+    nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+    int peer;
+    nl_link *link = link_and_peer(&c, false, &peer);
+    job sender = { .conn = conn_new(link), .deadline = NL_FOREVER };
+
+    (void)state;
+    fill_queue(sender.conn);
+    job_start(&sender, job_fill);
+    wait_until(stats_of(link).waiters == 1);
+    nl_link_shut(link);
+    job_join(&sender);
+    must_be(sender.result, NL_ELINKCLOSED);
+    nl_conn_rele(sender.conn);
+    link_free(link);
+    close(peer);
+}
+
+/* A link whose reading is paused: `conn` has more unread than the link may hold. */
+static nl_link *paused_link(nl_conn **conn, int *peer)
+{
+    nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+    static uint8_t bytes[4000];
+    nl_link *link;
+
+    c.limits.link_rx_bytes = 1000;
+    link = link_and_peer(&c, false, peer);
+    *conn = conn_new(link);
+    peer_send(*peer, c.wire, nl_conn_id(*conn), ANSWER, bytes, sizeof bytes);
+    wait_until(stats_of(link).packets_received == 1);
+    return link;
+}
+
+/* tx_failed_fail: nobody reads a link that is paused, so nobody but the writer learns that the peer is gone. */
+static void test_paused_link_learns_from_its_writer(void **state)
+{
+    job asker = { .deadline = NL_FOREVER };
+    nl_conn *conn;
+    int peer;
+    nl_link *link = asker.link = paused_link(&conn, &peer);
+
+    (void)state;
+    job_start(&asker, job_ask);
+    wait_until(stats_of(link).waiters == 1);
+    close(peer);
+    must_be(nl_link_notify(link, notification(NL_WIRE_2016), NULL, 0, NL_FOREVER, NULL), NL_ELINKDOWN);
+    job_join(&asker);
+    must_be(asker.result, NL_ELINKDOWN);
+    nl_conn_rele(conn);
+    link_free(link);
+}
+
+/* tx_give_drop: what is queued when the writer finds the peer gone will not leave, and its memory is not held until close. */
+static void test_writer_drops_what_cannot_leave(void **state)
+{
+    nl_conn *conn;
+    int peer;
+    nl_link *link = paused_link(&conn, &peer);
+
+    (void)state;
+    fill_queue(conn);
+    close(peer);
+    wait_until(fault_of(link).code == NL_ELINKDOWN && stats_of(link).tx_bytes_queued == 0);
+    nl_conn_rele(conn);
+    link_free(link);
+}
+
+/* event_watch: the socket tells of room only; that it is to be watched for packets as well must not be forgotten. */
+static void test_watched_for_the_other_direction(void **state)
+{
+    static char waste[65536];
+    nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+    int peer;
+    nl_link *link = link_and_peer(&c, false, &peer);
+    nl_conn *conn = conn_new(link);
+
+    (void)state;
+    fill_queue(conn);
+    wait_until(stats_of(link).rx_arms == 1);
+    while (stats_of(link).tx_bytes_queued)
+        if (recv(peer, waste, sizeof waste, MSG_DONTWAIT) < 0)
+            kit_pause();
+    peer_send(peer, c.wire, nl_conn_id(conn), ANSWER, NULL, 0);
+    wait_until(stats_of(link).packets_received == 1);
+    nl_conn_rele(conn);
+    link_free(link);
+    close(peer);
+}
+
+/* post_eventfd: a leader that sleeps for long polls, and is called away by its eventfd. */
+static void test_leader_is_called_from_poll(void **state)
+{
+    nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+    int peer;
+    nl_link *link = link_and_peer(&c, false, &peer);
+    job reader = { .conn = conn_new(link), .deadline = NL_FOREVER };
+    size_t descriptors = kit_descriptors();
+
+    (void)state;
+    job_start(&reader, job_recv);
+    wait_until(stats_of(link).waiters == 1);
+    wait_until(kit_descriptors() > descriptors);        /* the eventfd; else the word in memory calls it */
+    for (int i = 0; i < 20; i++)
+        kit_pause();
+    nl_conn_close(reader.conn);
+    job_join(&reader);
+    must_be(reader.result, NL_ECONNCLOSED);
+    nl_conn_rele(reader.conn);
+    link_free(link);
+    close(peer);
+}
+
+/* raw_pop_unpause: who takes packets off a raw link over its budget lets it read on. */
+static void test_raw_link_reads_on(void **state)
+{
+    nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+    static uint8_t bytes[4000];
+    nl_packet *p;
+    nl_link *link;
+    int peer;
+
+    (void)state;
+    c.raw = true;
+    c.limits.link_rx_bytes = 1000;
+    link = link_and_peer(&c, false, &peer);
+    for (int i = 0; i < 3; i++) {
+        peer_send(peer, c.wire, 1, ANSWER, bytes, sizeof bytes);
+        wait_until(stats_of(link).packets_received == (uint64_t)i + 1);
+        must_be(nl_link_recv_packet(link, in_ms(PATIENCE_MS), &p), NL_OK);
+        nl_packet_free(p);
+    }
+    link_free(link);
+    close(peer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_abort_uncorks), TEST(test_burst_leaves_by_itself), TEST(test_late_close_ends_all_the_same),
-        TEST(test_next_closer),
+        TEST(test_next_closer), TEST(test_second_closer_learns),
         TEST(test_overflow_wakes_its_receiver), TEST(test_poller_follows_a_reader), TEST(test_closing_a_full_inbox),
+        TEST(test_shut_wakes_senders), TEST(test_paused_link_learns_from_its_writer),
+        TEST(test_writer_drops_what_cannot_leave), TEST(test_watched_for_the_other_direction),
+        TEST(test_leader_is_called_from_poll), TEST(test_raw_link_reads_on),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
