@@ -40,7 +40,7 @@ typedef enum sys_call {
 
 #ifdef NL_FAULTS
 /* Returns 0 to let the call pass, else the errno it shall fail with. For RECV, READ and SENDMSG *len may be lowered to
- * make it short. Defined by the test program. sys_live counts the allocations that were not freed. */
+ * make it short; for MALLOC it tells the bytes asked for. Defined by the test program. sys_live counts the allocations that were not freed. */
 int sys_fault(sys_call call, size_t *len);
 extern atomic_long sys_live;
 #define SYS_ASK(call, lenp, fail) do { int e_ = sys_fault((call), (lenp)); if (e_) { errno = e_; return (fail); } } while (0)
@@ -94,13 +94,21 @@ static inline void sys_count(long change)
 }
 
 static inline void *sys_counted(void *p)             { sys_count(p != NULL); return p; }
-static inline void *sys_malloc(size_t n)             { SYS_ASK(SC_MALLOC, NULL, NULL); return sys_counted(malloc(n)); }
-static inline void *sys_calloc(size_t k, size_t n)   { SYS_ASK(SC_MALLOC, NULL, NULL); return sys_counted(calloc(k, n)); }
+static inline void *sys_malloc(size_t n)             { SYS_ASK(SC_MALLOC, &n, NULL); return sys_counted(malloc(n)); }
 static inline void  sys_free(void *p)                { sys_count(-(p != NULL)); free(p); }
+
+static inline void *sys_calloc(size_t k, size_t n)
+{
+#ifdef NL_FAULTS
+    size_t bytes = k * n;
+    SYS_ASK(SC_MALLOC, &bytes, NULL);
+#endif
+    return sys_counted(calloc(k, n));
+}
 
 static inline void *sys_realloc(void *p, size_t n)
 {
-    SYS_ASK(SC_MALLOC, NULL, NULL);
+    SYS_ASK(SC_MALLOC, &n, NULL);
     return p ? realloc(p, n) : sys_counted(malloc(n));
 }
 
