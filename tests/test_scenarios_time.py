@@ -11,7 +11,7 @@ import time
 import pytest
 from leaks import at_rest, balanced  # noqa: F401
 from scenario_kit import ANSWER, NOTIFY, REQUEST, body, both_ends, data_of, each_wire, raw_peer, stuff
-from support import PATIENCE, Background, until, waiting
+from support import PATIENCE, Background, until, waiting, within
 
 import neolink
 
@@ -230,35 +230,44 @@ def kick(link: neolink.NodeLink | None, kicked: list[float], number: int = signa
 @pytest.mark.parametrize("kind", [*WITH_TIMEOUT, *ENDLESS])
 def test_s40_ctrl_c(on_signal, kind):
     on_signal(signal.SIGINT, signal.default_int_handler)
-    with blocking_calls() as (calls, endless, check):
-        if kind in calls:
-            call, link = calls[kind][0], calls[kind][1]
-            run = lambda: call(PATIENCE)            # noqa: E731
-        else:
-            run, link = endless[kind]
-        kicked = []
-        kicker = kick(link, kicked)
-        with pytest.raises(KeyboardInterrupt):
-            run()
-        took = time.monotonic() - kicked[0]
-        kicker.result()
-        assert took < CTRL_C_SECONDS, took
-        check()
+
+    def interrupt() -> float:
+        with blocking_calls() as (calls, endless, check):
+            if kind in calls:
+                call, link = calls[kind][0], calls[kind][1]
+                run = lambda: call(PATIENCE)        # noqa: E731
+            else:
+                run, link = endless[kind]
+            kicked = []
+            kicker = kick(link, kicked)
+            with pytest.raises(KeyboardInterrupt):
+                run()
+            took = time.monotonic() - kicked[0]
+            kicker.result()
+            check()
+        return took
+
+    within(CTRL_C_SECONDS, interrupt)
 
 
 def test_s40_ctrl_c_in_close(on_signal):
     """close() with a peer that never reads can be interrupted, and called again."""
     on_signal(signal.SIGINT, signal.default_int_handler)
-    with raw_peer("M", tcp=True) as (link, _):
-        stuff(link)
-        kicked = []
-        kicker = kick(None, kicked)
-        with pytest.raises(KeyboardInterrupt):
-            link.close(timeout=None)
-        assert time.monotonic() - kicked[0] < CTRL_C_SECONDS
-        kicker.result()
-        link.close(timeout=0)
-        assert link.closed and link.fileno() == -1
+
+    def interrupt() -> float:
+        with raw_peer("M", tcp=True) as (link, _):
+            stuff(link)
+            kicked = []
+            kicker = kick(None, kicked)
+            with pytest.raises(KeyboardInterrupt):
+                link.close(timeout=None)
+            took = time.monotonic() - kicked[0]
+            kicker.result()
+            link.close(timeout=0)
+            assert link.closed and link.fileno() == -1
+        return took
+
+    within(CTRL_C_SECONDS, interrupt)
 
 
 @pytest.mark.parametrize("kind", WITH_TIMEOUT)
@@ -275,7 +284,7 @@ def test_s41_a_handler_that_returns(on_signal, kind):
         took = time.monotonic() - begin
         kicker.result()
         assert len(handled) == 1
-        assert 0.299 <= took < 0.3 + PATIENCE / 20
+        assert 0.299 <= took < 0.3 + PATIENCE / 2
         check()
 
 
@@ -290,7 +299,7 @@ def test_s39_a_storm_of_signals(on_signal, kind):
             calls[kind][0](0.2)
         took = time.monotonic() - begin
         signal.setitimer(signal.ITIMER_REAL, 0)
-        assert 0.199 <= took < 0.2 + PATIENCE / 20 and len(handled) > 5
+        assert 0.199 <= took < 0.2 + PATIENCE / 2 and len(handled) > 5
         check()
 
 
@@ -317,7 +326,7 @@ def test_s43_the_clock_on_the_wall_is_not_looked_at(monkeypatch):
             begin = time.monotonic()
             with pytest.raises(neolink.Timeout):
                 call()
-            assert 0.049 <= time.monotonic() - begin < 2
+            assert 0.049 <= time.monotonic() - begin < PATIENCE / 2
         server.close()
 
 
