@@ -646,6 +646,8 @@ nl_err nl_link_close(nl_link *link, int64_t deadline_ns)
         link->closer = false;
         if (e == NL_ETIMEOUT)
             HAND_ON(close_abort, abort_locked(link));
+        else
+            nl_link_quiet_locked(link);         /* aborted while a signal called us away: who aborted left it to us */
         if (link->state != NL_LINK_CLOSED)
             HAND_ON(close_next, nl_waiters_wake_locked(link, &link->close_waiters));      /* another closer may try */
     }

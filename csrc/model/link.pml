@@ -43,7 +43,10 @@
 #define PEER_MAY_END 0      /* the peer may close its socket at any time */
 #endif
 #ifndef MUTE
-#define MUTE 0              /* the peer may stop reading and answering at any time, with its socket open; closers do not wait for it */
+#define MUTE 0              /* the peer may stop reading and answering at any time, with its socket open; the flush does not wait for it */
+#endif
+#ifndef LEAVER
+#define LEAVER 0            /* the first closer may leave when a signal comes; then the others are patient */
 #endif
 #ifndef IMPATIENT
 #define IMPATIENT 0         /* a call may have a deadline, or meet a signal */
@@ -1189,7 +1192,7 @@ inline flush()
     :: !TX_PENDING -> break
     :: len(in_socket) > 0 -> in_socket ? _
     :: aborted -> e = ETIMEDOUT; break
-    :: impatient -> e = ETIMEDOUT; break
+    :: impatient || MUTE -> e = ETIMEDOUT; break
     :: impatient -> e = EINTR; break
     od
 }
@@ -1249,7 +1252,7 @@ inline nl_link_close(i)
             closer = false;
             if
             :: e == ETIMEDOUT -> abort_locked()     /* knock close_abort */
-            :: else
+            :: else -> nl_link_quiet_locked()
             fi;
             if
             :: link_state != CLOSED -> nl_waiters_wake_locked(CLOSE_WAITERS)        /* knock close_next */
@@ -1276,7 +1279,7 @@ proctype ender(byte i)
 
     atomic {
         choose_patience();
-        impatient = (impatient || MUTE);
+        impatient = (impatient && (!LEAVER || i == ENDER0));
         if
         :: told = 0
         :: told = 1
@@ -1287,7 +1290,7 @@ proctype ender(byte i)
         nl_link_close(i);
         if
         :: e == EINTR || r == EINTR -> told = 1
-        :: ENDERS > 1 && i == ENDER0 && (e == EINTR || r == EINTR)          /* leaves it to the other */
+        :: LEAVER && i == ENDER0 && (e == EINTR || r == EINTR)          /* leaves it to the other */
         :: else
         fi
     :: else

@@ -5,10 +5,12 @@ Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-late
     mkcorpus.py TARGET DATA DIRECTORY
 
 Each input begins with the two bytes by which its target chooses what to do: see the head of fuzz_TARGET.c. A capture gives
-its opening (hs), its first packets (wire), or each of its kinds of payload once (mpskip, of wire M).
+its opening (hs), its first packets (wire), or each of its kinds of payload once (mpskip, of wire M). A whole link (link) is fed
+scripts, which no capture has: they are drawn, the same each time.
 """
 
 import json
+import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,9 +48,15 @@ def mpskip(data: Path) -> Iterator[bytes]:
                 yield bytes([255, 3]) + bytes.fromhex(p["hex"])
 
 
+def link(data: Path) -> Iterator[bytes]:
+    draw = random.Random(1)
+    for how in range(60):
+        yield bytes([how, draw.choice((0, 8, 16, 24, 48, 7))]) + draw.randbytes(SHORT)
+
+
 def main() -> None:
     target, data, directory = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-    for i, content in enumerate(sorted(set({"hs": hs, "wire": wire, "mpskip": mpskip}[target](data)))):
+    for i, content in enumerate(sorted(set({"hs": hs, "wire": wire, "mpskip": mpskip, "link": link}[target](data)))):
         (directory / f"capture-{i:03}").write_bytes(content)
 
 
