@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
 """The compiled part of neolink, as type checkers see it. Checked against the built module by stubtest."""
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from os import PathLike
 from types import ModuleType
 from typing import Any, Literal, NoReturn, Self, final, overload
@@ -102,7 +102,7 @@ class NodeLink:
     def __init__(self, fd: int, role: str, *, wire: _Wire = "2016", routing: _Routing | None = None,
                  accept: _Accept = "queue", tls: TLS | None = None, keepalive: _KeepAlive | None = (60, 10, 3),
                  limits: _Limits | None = None, raw: bool = False, first_id: int = 0,
-                 timeout: float | None = 30.0) -> None: ...
+                 timeout: float | None = 30.0, let_go: Callable[[], int] | None = None) -> None: ...
     @property
     def role(self) -> str: ...
     @property

@@ -33,14 +33,13 @@ class NodeLink(_core.NodeLink):
                  routing: Routing | None = None, accept: AcceptMode = "queue", tls: TLS | None = None,
                  keepalive: KeepAlive = (60, 10, 3), limits: Limits | None = None, raw: bool = False,
                  timeout: float | None = 30.0, _first_id: int = 0) -> None:
-        fd = sock if isinstance(sock, int) else _descriptor(sock)
+        fd, let_go = (sock, None) if isinstance(sock, int) else _descriptor(sock)
         if fd < 0:
             raise ValueError("sock is closed")
         role = str(getattr(role, "value", role))        # a Role, without importing enum for it
         super().__init__(fd, role, wire=wire, routing=routing, accept=accept, tls=tls, keepalive=keepalive,
-                         limits=limits, raw=raw, timeout=timeout, first_id=_first_id)
-        if not isinstance(sock, int):
-            sock.detach()
+                         limits=limits, raw=raw, timeout=timeout, first_id=_first_id,
+                         let_go=let_go)
 
     @property
     def role(self) -> Role:  # type: ignore[override]
@@ -111,12 +110,14 @@ class NodeLink(_core.NodeLink):
         return import_module("neolink.aio").of(self)    # by name: asyncio is imported by those who use it only
 
 
-def _descriptor(sock: socket.socket) -> int:
+def _descriptor(sock: socket.socket) -> tuple[int, Callable[[], int]]:
+    """The socket's descriptor, and how it is told that it has it no more: the built-in detach() below the class's own, which
+    is Python, and so may fail, or be interrupted, before it has done anything."""
     import socket
 
     if not isinstance(sock, socket.socket):
         raise TypeError(f"sock must be a socket or a descriptor, not {type(sock).__name__}")
-    return sock.fileno()
+    return sock.fileno(), super(socket.socket, sock).detach
 
 
 def check_workers(workers: int) -> int:

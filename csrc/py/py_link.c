@@ -1,7 +1,7 @@
 /* class NodeLink:                                   # neolink.NodeLink adds what needs no C
  *     """A link between two nodes."""
  *     def __init__(self, fd: int, role: str, *, wire="2016", routing=None, accept="queue", tls=None, limits=None,
- *                  raw=False, first_id=0, timeout=30.0) -> None: ...       # timeout: of a TLS handshake
+ *                  raw=False, first_id=0, timeout=30.0, let_go=None) -> None: ...  # timeout: of a TLS handshake
  *     role: str;  wire: str;  version: int | None;  closed: bool;  fault: Error | None
  *     local_address: Any;  peer_address: Any
  *     def fileno(self) -> int: ...
@@ -136,20 +136,32 @@ static nl_err take_over(int fd, const nl_link_config *config, int64_t deadline, 
     return err;
 }
 
+/* Whoever had the descriptor lets go of it, now that it is the link's: nothing that may fail, and no signal's handler,
+ * comes between the two, or both would close it. It is a built-in detach(), which forgets the descriptor before all
+ * else; what it then fails to return, nobody wants. */
+static void take_from(PyObject *let_go)
+{
+    PyObject *fd = PyObject_CallNoArgs(let_go);
+
+    if (!fd)
+        PyErr_Clear();
+    Py_XDECREF(fd);
+}
+
 static int Link_init(nlpy_link *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"fd", "role", "wire", "routing", "accept", "tls", "keepalive", "limits", "raw", "first_id",
-                            "timeout", NULL};
+                            "timeout", "let_go", NULL};
     nlpy_options options = {0};
     nl_link_config config;
-    PyObject *role, *timeout = NULL;
+    PyObject *role, *timeout = NULL, *let_go = NULL;
     unsigned int first_id = 0;
     int fd, raw = 0;
     int64_t deadline = nl_now_ns() + HANDSHAKE_SECONDS * INT64_C(1000000000);
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iO|$OOOOOOpIO:NodeLink", names, &fd, &role, &options.wire,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iO|$OOOOOOpIOO:NodeLink", names, &fd, &role, &options.wire,
                                      &options.routing, &options.accept, &options.tls, &options.keepalive,
-                                     &options.limits, &raw, &first_id, &timeout))
+                                     &options.limits, &raw, &first_id, &timeout, &let_go))
         return -1;
     if (self->link) {
         PyErr_SetString(PyExc_RuntimeError, "NodeLink.__init__() was called already");
@@ -173,6 +185,8 @@ static int Link_init(nlpy_link *self, PyObject *args, PyObject *kwargs)
     nl_err err = take_over(fd, &config, deadline, &link, &why);
     if (err == NL_OK) {
         link_fill(self, link, &config.limits);
+        if (let_go && let_go != Py_None)
+            take_from(let_go);
         return 0;
     }
     nlpy_where where = {.state = self->state, .op = "NodeLink", .conn_id = -1};
