@@ -111,8 +111,10 @@ class NodeLink(_core.NodeLink):
 
 
 def _descriptor(sock: socket.socket) -> tuple[int, Callable[[], int]]:
-    """The socket's descriptor, and how it is told that it has it no more: the built-in detach() below the class's own, which
-    is Python, and so may fail, or be interrupted, before it has done anything."""
+    """The socket's descriptor, and how it is told that it has it no more.
+
+    That is the built-in detach(); the class's own is Python, and may fail, or be interrupted, before it did anything.
+    """
     import socket
 
     if not isinstance(sock, socket.socket):

@@ -5,13 +5,14 @@ own, and a link that is full.
 The codec here is the tests' own, so that a mistake of the core's is not made twice.
 """
 import contextlib
+import math
 import os
 import resource
 import socket
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -235,3 +236,26 @@ def memory() -> int:
     """How large the process is, in bytes."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
+
+
+# ---- rates
+
+
+def chance(heads: int, tosses: int) -> float:
+    """That a fair coin shows so many heads or more."""
+    return sum(math.comb(tosses, k) for k in range(heads, tosses + 1)) / 2**tosses
+
+
+def median_is_above(bound: float, measure: Callable[[], float], sure: float = 1e-6, tosses_max: int = 3000) -> bool:
+    """Whether the median of what `measure` returns is above: measured until a sign test is sure of either.
+
+    So a machine that is busy with other things makes it take longer, and does not decide it.
+    """
+    above = 0
+    for n in range(1, tosses_max):
+        above += measure() > bound
+        if chance(above, n) < sure:
+            return True
+        if chance(n - above, n) < sure:
+            return False
+    return False

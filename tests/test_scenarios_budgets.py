@@ -1,9 +1,7 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
 """Slow peers, budgets, fairness: S44 to S51."""
-import math
 import random
 import time
-from collections.abc import Callable
 
 import pytest
 from leaks import at_rest, balanced  # noqa: F401
@@ -17,6 +15,7 @@ from scenario_kit import (
     each_kind,
     each_wire,
     frame,
+    median_is_above,
     memory,
     peak_memory,
     raw_peer,
@@ -82,26 +81,6 @@ def test_s44_or_that_conn_fails_and_others_never_wait(wire):
         with pytest.raises(neolink.Error):
             slow.send(REQUEST)
         at_rest(link)
-
-
-def chance(heads: int, tosses: int) -> float:
-    """That a fair coin shows so many heads or more."""
-    return sum(math.comb(tosses, k) for k in range(heads, tosses + 1)) / 2**tosses
-
-
-def median_is_above(bound: float, measure: Callable[[], float], sure: float = 1e-6, tosses_max: int = 3000) -> bool:
-    """Whether the median of what `measure` returns is above: measured until a sign test is sure of either.
-
-    So a machine that is busy with other things makes it take longer, and does not decide it.
-    """
-    above = 0
-    for n in range(1, tosses_max):
-        above += measure() > bound
-        if chance(above, n) < sure:
-            return True
-        if chance(n - above, n) < sure:
-            return False
-    return False
 
 
 def test_s44_the_sign_test_tells_nine_tenths_from_less():

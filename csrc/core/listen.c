@@ -172,6 +172,7 @@ static outcome *take_locked(nl_listener *l) NL_REQUIRES(listener_mu)
     l->reports--;
     if (l->dropped) {
         size_t at = strlen(o->why.text);
+        o->why.others = l->dropped;
         snprintf(o->why.text + at, sizeof o->why.text - at, " (and %llu more failed)", (unsigned long long)l->dropped);
         l->dropped = 0;
     }

@@ -70,6 +70,7 @@ typedef struct nl_fault {
     nl_err code;            /* NL_OK: no fault */
     int    sys_errno;       /* 0, or the errno behind it */
     bool   clean;           /* an end of file between two packets */
+    uint64_t others;        /* of a listener: failures before this one that are not reported, as the text says */
     char   text[240];       /* one sentence, no newline: what was seen, where */
 } nl_fault;
 

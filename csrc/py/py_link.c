@@ -664,7 +664,8 @@ static PyGetSetDef Link_getset[] = {
 };
 
 PyDoc_STRVAR(Link_doc, "NodeLink(fd, role, *, wire='2016', routing=None, accept='queue', tls=None,\n"
-                       "         keepalive=(60, 10, 3), limits=None, raw=False, first_id=0, timeout=30.0, let_go=None)\n--\n\nThe compiled part of neolink.NodeLink.");
+                       "         keepalive=(60, 10, 3), limits=None, raw=False, first_id=0, timeout=30.0,\n"
+                       "         let_go=None)\n--\n\nThe compiled part of neolink.NodeLink.");
 
 static PyType_Slot Link_slots[] = {
     {Py_tp_doc, (void *)Link_doc},

@@ -10,10 +10,15 @@
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
  * The core shakes hands in the background, many at once; accept takes what is ready. A handshake that failed arrives
- * here as an event of its own: it is logged, and accept goes on with the same deadline.
+ * here as an event of its own: it is logged, and accept goes on with the same deadline. Of each reason one
+ * line a second, so that a flood of strangers is none of lines.
  */
 #include "py_wait.h"
 
+#include "throttle.h"
+
+#include <stdio.h>
+#include <string.h>
 #include <structmember.h>
 
 typedef struct nlpy_listener {
@@ -21,6 +26,7 @@ typedef struct nlpy_listener {
     nl_listener *listener;  /* owned */
     PyObject    *weakrefs;
     nl_limits    limits;    /* what its links have */
+    nl_throttle  throttle;  /* of what is logged; the GIL guards it */
     bool         closed;
 } nlpy_listener;
 
@@ -93,18 +99,37 @@ static PyObject *get_logger(void)
     return logger;
 }
 
-/* A peer that failed its handshake: one line in the log. 0, or -1 when logging raised. */
-static int log_failed(const nl_fault *why, const nl_hs_report *report, const struct sockaddr_storage *peer,
-                      socklen_t peer_len)
+/* What the listener says of a peer, without whom, and without how many others failed: the same for each of a kind. */
+static void bare_reason(const nl_fault *why, char *text, size_t size)
 {
+    const char *reason = strstr(why->text, ": ");
+    snprintf(text, size, "%s", reason ? reason + 2 : why->text);
+    char *count = why->others ? strstr(text, " (and ") : NULL;
+    if (count)
+        *count = 0;
+}
+
+/* A peer that failed its handshake: one line in the log, unless there is one of its kind already. 0, or -1 when logging
+ * raised. */
+static int log_failed(nlpy_listener *self, const nl_fault *why, const nl_hs_report *report,
+                      const struct sockaddr_storage *peer, socklen_t peer_len)
+{
+    char reason[sizeof why->text], more[48] = "";
+    uint64_t others = why->others;
+
+    bare_reason(why, reason, sizeof reason);
+    if (!nl_throttle_pass(&self->throttle, reason, nl_now_ns(), &others))
+        return 0;
+    if (others)
+        snprintf(more, sizeof more, "; and %llu more failed", (unsigned long long)others);
     PyObject *who = nlpy_address_text((const struct sockaddr *)peer, peer_len);
     PyObject *logger = who ? get_logger() : NULL, *done = NULL;
 
     if (logger)
-        done = PyObject_CallMethod(logger, "warning", "sOsss",
-                                   "peer %s failed its handshake: it speaks %s, this end speaks %s (%s)", who,
+        done = PyObject_CallMethod(logger, "warning", "sOssss",
+                                   "peer %s failed its handshake: it speaks %s, this end speaks %s (%s%s)", who,
                                    report->theirs[0] ? report->theirs : "nothing",
-                                   report->ours[0] ? report->ours : "any wire", why->text);
+                                   report->ours[0] ? report->ours : "any wire", reason, more);
     Py_XDECREF(who);
     Py_XDECREF(logger);
     Py_XDECREF(done);
@@ -124,7 +149,7 @@ static nl_err take(nlpy_listener *self, int64_t deadline, nl_link **link)
 
         NLPY_TRY_THEN_WAIT(err, true, deadline, false,
                            nl_listener_accept(self->listener, at, link, &why, &report, &peer, &peer_len));
-        if (err == NL_EHANDSHAKE && log_failed(&why, &report, &peer, peer_len) < 0)
+        if (err == NL_EHANDSHAKE && log_failed(self, &why, &report, &peer, peer_len) < 0)
             return NL_EINTR;
     } while (err == NL_EHANDSHAKE);
     return err;

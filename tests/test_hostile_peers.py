@@ -1,0 +1,237 @@
+# Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
+"""Hostile peers: floods, packets without an end, peers that do not read, crowds. What they can take is bounded by
+Limits, the links of others are served meanwhile and after, and the log has a line, not a flood.
+
+A flood is sent as fast as the socket takes it, and is of a fixed size. That the rest of the process keeps nine tenths
+of its rate is judged in paired rounds, as in S44: before each, the peer does its worst once more; what it left behind
+must not slow down a link that has nothing to do with it.
+"""
+import contextlib
+import logging
+import resource
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from leaks import at_rest, balanced  # noqa: F401
+from scenario_kit import ANSWER, NOTIFY, REQUEST, body, both_ends, each_wire, frame, median_is_above, memory, raw_peer
+from support import PATIENCE, Background, until
+
+import neolink
+
+pytestmark = pytest.mark.usefixtures("balanced")
+MB = 1 << 20
+
+
+@contextlib.contextmanager
+def others() -> Iterator[neolink.NodeLink]:
+    """A link that has nothing to do with the hostile one, and whose peer echoes."""
+    with both_ends("N") as (client, server):
+        serving = Background(server.serve, lambda request: neolink.Packet(ANSWER, request.packet.payload))
+        yield client
+        client.close()
+        serving.result()
+
+
+def keeps_its_rate(link: neolink.NodeLink, quiet: neolink.NodeLink, worst: Callable[[], None]) -> bool:
+    """Whether `link`, measured after each attack, is above nine tenths of `quiet`, measured before it."""
+    requests = [neolink.Packet(REQUEST, bytes(100))] * 100
+
+    def seconds(asked: neolink.NodeLink) -> float:
+        begin = time.perf_counter()
+        for _ in range(2):
+            asked.ask_many(requests, timeout=PATIENCE)
+        return time.perf_counter() - begin
+
+    def ratio() -> float:
+        solo = seconds(quiet)
+        worst()
+        return solo / seconds(link)
+
+    return median_is_above(0.9, ratio)
+
+
+def drain(sock: socket.socket) -> None:
+    """Read all that comes, until the end; that of an abort may be inside a packet."""
+    while sock.recv(1 << 16):
+        pass
+
+
+FLOODS = {
+    "opens": lambda wire, n: frame(wire, 2 * n, REQUEST),
+    "dead ids": lambda wire, n: frame(wire, 2 * n + 1, REQUEST, body(wire, b"x")),
+    "unexpected answers": lambda wire, n: frame(wire, 2 * n + 1, ANSWER, body(wire, b"x")),
+    "one id": lambda wire, n: frame(wire, 0, NOTIFY, body(wire, b"x")),
+}
+
+
+@each_wire
+@pytest.mark.parametrize("flood", FLOODS)
+def test_a_flood_of_packets(wire, flood):
+    """Twenty thousand, and the peer reads what it is told: memory stays within the limits, and others are served."""
+    count, limits = 20_000, neolink.Limits(conns=200, accept_backlog=100, link_rx_bytes=MB, link_tx_bytes=MB)
+    packets = b"".join(FLOODS[flood](wire, n) for n in range(count))
+    threads = threading.active_count()
+    with raw_peer(wire, limits=limits) as (link, peer), others() as link_of_others:
+        before = memory()
+        draining = Background(drain, peer.sock)
+        sending = Background(peer.sock.sendall, packets)
+        until(lambda: link.stats().packets_received >= count or link.closed or link.stats().rx_bytes_queued >= MB)
+        stats = link.stats()
+        assert stats.conns <= 200 and stats.rx_bytes_queued < 1.2 * MB and stats.tx_bytes_queued < 1.2 * MB
+        assert memory() - before < 16 * MB
+        assert threading.active_count() <= threads + 3          # ours: echo, drain, send
+        link_of_others.ask(REQUEST, timeout=PATIENCE)
+        link.abort()
+        for each in (sending, draining):
+            with contextlib.suppress(OSError):
+                each.result()
+        at_rest(link)
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+def test_others_keep_nine_tenths_of_their_rate(flood):
+    """Hundreds of packets before each round, taken in by the time it begins; more and more of them."""
+    limits = neolink.Limits(conns=200, accept_backlog=100)
+    sent = 0
+    with raw_peer("N", limits=limits) as (link, peer), others() as quiet, others() as attacked:
+        draining = Background(drain, peer.sock)
+
+        def worst() -> None:
+            nonlocal sent
+            peer.sock.sendall(b"".join(FLOODS[flood]("N", sent + n) for n in range(300)))
+            sent += 300
+            until(lambda: link.stats().packets_received >= sent)
+
+        assert keeps_its_rate(attacked, quiet, worst)
+        assert link.stats().packets_received == sent >= 6000
+        link.abort()
+        with contextlib.suppress(OSError):
+            draining.result()
+
+
+@each_wire
+def test_packets_that_are_never_finished(wire):
+    """Three hundred peers, each in the middle of a packet that says it is 60 MB: nobody's memory but what came."""
+    begun = frame(wire, 2, REQUEST, body(wire, bytes(60 * MB)))[:1000]
+    before = memory()
+    with contextlib.ExitStack() as stack, others() as link_of_others:
+        peers = [stack.enter_context(raw_peer(wire)) for _ in range(300)]
+        for _, peer in peers:
+            peer.sock.sendall(begun)
+        for link, _ in peers:
+            until(lambda link=link: link.stats().bytes_received == len(begun))
+        assert memory() - before < 32 * MB                    # they say 18 GB
+        link_of_others.ask(REQUEST, timeout=PATIENCE)
+        assert not any(link.closed for link, _ in peers)
+
+
+@each_wire
+def test_a_peer_that_asks_and_never_reads(wire):
+    """Its answers fill link_tx_bytes and no more; reply waits until its deadline, and others are served."""
+    limits = neolink.Limits(link_tx_bytes=MB, link_rx_bytes=MB)
+    before = memory()
+    with raw_peer(wire, limits=limits) as (link, peer), others() as link_of_others:
+        answers = 0
+        asking = Background(peer.sock.sendall, b"".join(frame(wire, 2 * n, REQUEST) for n in range(1000)))
+        with pytest.raises(neolink.Timeout):
+            while True:
+                with link.recv1(timeout=PATIENCE) as request:
+                    request.reply(ANSWER, body(wire, bytes(20_000)), timeout=0)
+                    answers += 1
+        assert 10 <= answers < 200
+        assert link.stats().tx_bytes_queued < 1.1 * MB and memory() - before < 16 * MB
+        link_of_others.ask(REQUEST, timeout=PATIENCE)
+        link.abort()
+        with contextlib.suppress(OSError):
+            asking.result()
+
+
+def test_peers_that_write_a_byte_at_a_time():
+    """A hundred of them: each byte is taken, no thread is, and others are served."""
+    packet = frame("N", 2, REQUEST, bytes(20))
+    with contextlib.ExitStack() as stack, others() as link_of_others:
+        peers = [stack.enter_context(raw_peer("N")) for _ in range(100)]
+        threads = threading.active_count()
+        for n, byte in enumerate(packet, 1):
+            for _, peer in peers:
+                peer.sock.sendall(bytes([byte]))
+            link_of_others.ask(REQUEST, timeout=PATIENCE)
+            assert threading.active_count() == threads, n
+        for link, _ in peers:
+            with link.recv1(timeout=PATIENCE) as request:
+                assert len(request.packet.payload) == 20
+
+
+def stranger(address: tuple[str, int], says: bytes) -> None:
+    with socket.create_connection(address, timeout=PATIENCE) as sock:
+        sock.sendall(says)
+        with contextlib.suppress(ConnectionError):
+            while sock.recv(1000):
+                pass
+
+
+def test_a_flood_of_strangers_is_none_of_lines(caplog):
+    """Five hundred peers that speak HTTP: a line a second, which counts the others; a friend is accepted among them."""
+    caplog.set_level(logging.WARNING, "neolink")
+    with neolink.listen(("127.0.0.1", 0), wire="M") as listener:
+        accepting = Background(listener.accept, PATIENCE)
+        begin = time.monotonic()
+        for _ in range(500):
+            stranger(listener.address, b"GET / HTTP/1.1\r\n\r\n")
+        with neolink.dial(listener.address, wire="M", timeout=PATIENCE):
+            accepting.result().close()
+        seconds = time.monotonic() - begin
+    assert 1 <= len(caplog.records) <= 1 + seconds
+    assert "HTTP" in caplog.text
+
+
+CROWD = """
+import resource, sys, neolink
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+links = [neolink.dial(("127.0.0.1", int(sys.argv[1])), wire="2016", timeout=60) for _ in range(int(sys.argv[2]))]
+print("all", flush=True)
+sys.stdin.read()
+for link in links:
+    link.abort()
+"""
+
+
+@contextlib.contextmanager
+def room_for(count: int) -> Iterator[None]:
+    """Descriptors for so many links, where that is permitted."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + 200
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        pytest.skip(f"{wanted} descriptors are needed, {hard} are permitted")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("count", [2_000, 10_000])
+def test_a_crowd_comes_and_ends_at_once(count):
+    """No thread more, some kilobytes each; others are served while it is there, and each link learns of its end."""
+    with room_for(count), others() as link_of_others, neolink.listen(("127.0.0.1", 0), wire="2016") as listener:
+        threads, before = threading.active_count(), memory()
+        command = [sys.executable, "-c", CROWD, str(listener.address[1]), str(count)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as crowd:
+            links = [listener.accept(timeout=60) for _ in range(count)]
+            assert crowd.stdout.readline() == "all\n"
+            assert threading.active_count() == threads
+            each = (memory() - before) / count
+            link_of_others.ask(REQUEST, timeout=PATIENCE)
+            crowd.stdin.close()
+            until(lambda: all(link.closed for link in links), "the end of each link")
+            link_of_others.ask(REQUEST, timeout=PATIENCE)
+        assert threading.active_count() == threads
+        for link in links:
+            link.close()
+        assert each < 16_000, f"{each:.0f} bytes each"
