@@ -9,8 +9,8 @@
  *
  * With BENCH_GAP_NS set, operations begin at moments of a schedule instead of one after the other: gaps of that mean,
  * exponentially distributed, so that sometimes two are due at once. The line then begins with three more numbers: the
- * 50th, 99th and 99.9th percentile of the times from the moment an operation was due to its end. Measured from there, an
- * operation that is late counts as late for those behind it, too.
+ * 50th, 99th and 99.9th percentile of the times from the moment an operation was due to its end. Measured from there,
+ * an operation that is late counts as late for those behind it, too.
  *
  * Codes of the test traffic: a node of peer.c drops packets of code NOTE, returns a packet of code ASK as its own
  * answer, and answers TAKE, whose payload is two 32-bit numbers, with so many packets of so many bytes of payload.

@@ -6,8 +6,8 @@
  * program the counts go to the file that $BENCH_COUNTS names, a line of a name and a number each. where.py runs a
  * contender twice, with different numbers of operations, and takes the difference: what set-up costs falls out.
  *
- * What the compiler puts in line is not counted: a copy of few bytes, mostly. Python is run with PYTHONMALLOC=malloc, so
- * that an object that does not come from one of its free lists is an allocation here.
+ * What the compiler puts in line is not counted: a copy of few bytes, mostly. Python is run with PYTHONMALLOC=malloc,
+ * so that an object that does not come from one of its free lists is an allocation here.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE

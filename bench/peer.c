@@ -259,7 +259,11 @@ int main(int argc, char **argv)
     if (!strcmp(what, "robin"))
         connect_more(argv[2]);
     space = calloc(1, (strcmp(what, "window") ? 1 : window) * (HEAD + size) + HEAD + BULK);
-    do_rounds(!strcmp(what, "ask") ? ask : !strcmp(what, "robin") ? robin : !strcmp(what, "window") ? ask_window : !strcmp(what, "notes") ? notes
-              : !strcmp(what, "bulk") ? bulk : take);
+    do_rounds(!strcmp(what, "ask")      ? ask
+              : !strcmp(what, "robin")  ? robin
+              : !strcmp(what, "window") ? ask_window
+              : !strcmp(what, "notes")  ? notes
+              : !strcmp(what, "bulk")   ? bulk
+                                        : take);
     return 0;
 }

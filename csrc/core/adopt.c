@@ -1,4 +1,5 @@
-/* Taking over an established socket: nl_takeover, nl_link_new. No opening is sent or expected; with TLS, its handshake is.
+/* Taking over an established socket: nl_takeover, nl_link_new. No opening is sent or expected; with TLS, its handshake
+ * is.
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *

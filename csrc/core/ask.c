@@ -3,8 +3,8 @@
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
  * An ask is a Conn of its own that nobody sees: it is in the table before its request can leave, and its answer goes
- * straight to the asker without passing an inbox. An ask that is given up leaves a tomb, by which its answer, if it still
- * comes, is known as late.
+ * straight to the asker without passing an inbox. An ask that is given up leaves a tomb, by which its answer, if it
+ * still comes, is known as late.
  */
 #include "link.h"
 
@@ -128,7 +128,8 @@ void nl_ask_end(nl_ask *ask)
 {
     nl_link *link = ask->link;
 
-    if (!link || !nl_link_enter(link))      /* the usual case: answered and taken. What else is in *ask may be written */
+    /* The usual case: answered and taken. What else is in *ask may be written. */
+    if (!link || !nl_link_enter(link))
         return;                             /* by a reader until we have the lock */
     if (ask->conn)
         give_up_locked(ask->conn);
@@ -280,7 +281,9 @@ static nl_err notify_many_locked(nl_link *link, const nl_out *packets, size_t n,
         const nl_out *p = &packets[*done];
         nl_err e = nl_tx_room_locked(link, NULL, NL_HEAD_MAX + p->len, unwritten ? NL_NOW : deadline_ns);
 
-        if (e == NL_OK && (e = nl_tx_queue_locked(link, nl_id_next_locked(link), p->code, p->payload, p->len)) == NL_OK) {
+        if (e == NL_OK)
+            e = nl_tx_queue_locked(link, nl_id_next_locked(link), p->code, p->payload, p->len);
+        if (e == NL_OK) {
             unwritten += NL_HEAD_MAX + p->len;
             ++*done;
         }

@@ -127,8 +127,8 @@ void nl_block_cache_clear(void)
 /* ---- packets --------------------------------------------------------------------------------------------------- */
 
 /* `mine` belongs to the read token. `returned` is a stack that anybody pushes to and only the token empties, all at
- * once: so a pushed node cannot come back under a pusher's feet (no ABA). `live` counts the pooled packets that are out,
- * and the link: whoever brings it to zero frees the lot. */
+ * once: so a pushed node cannot come back under a pusher's feet (no ABA). `live` counts the pooled packets that are
+ * out, and the link: whoever brings it to zero frees the lot. */
 struct nl_pool {
     nl_pkt *mine;                   /* [rx] */
     unsigned made;                  /* [rx] pooled packets that exist */
@@ -247,6 +247,7 @@ void nl_packet_free(nl_packet *packet)
     head = atomic_load_explicit(&pool->returned, memory_order_relaxed);
     do
         p->next = head;
-    while (!atomic_compare_exchange_weak_explicit(&pool->returned, &head, p, memory_order_release, memory_order_relaxed));
+    while (!atomic_compare_exchange_weak_explicit(&pool->returned, &head, p, memory_order_release,
+                                                  memory_order_relaxed));
     pool_unlive(pool);      /* after this line the pool may be gone */
 }

@@ -16,7 +16,7 @@
 #include <stdatomic.h>
 
 #define NL_BLOCK_BYTES   ((size_t)64 << 10)     /* what a reader starts with: most of a loopback read */
-#define NL_SLICE_BYTES   ((size_t)4 << 10)      /* payloads up to this move into their packet; longer ones are slices, so
+#define NL_SLICE_BYTES   ((size_t)4 << 10)      /* payloads up to this move into their packet; longer are slices, so
                                                  * a slice pins at most 16 times its size of a first block */
 #define NL_INLINE_BYTES  ((size_t)128)          /* payloads up to this fit a pooled packet */
 #define NL_POOL_PACKETS  1024u                  /* pooled packets a link makes at the most; later ones are malloc'd */
@@ -54,8 +54,8 @@ typedef struct nl_pkt {
     uint8_t        bytes[];
 } nl_pkt;
 
-/* Packets of one link. Taking is the business of the link's read token; giving back (nl_packet_free) is anybody's, at any
- * time, even after the link is gone. */
+/* Packets of one link. Taking is the business of the link's read token; giving back (nl_packet_free) is anybody's, at
+ * any time, even after the link is gone. */
 nl_pool *nl_pool_new(void);
 void     nl_pool_rele(nl_pool *pool);                   /* the link lets go; freed with the last packet */
 void     nl_pool_trim(nl_pool *pool);                   /* read token: gives idle packets back to malloc */

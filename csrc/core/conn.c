@@ -2,8 +2,8 @@
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
- * A Conn's references are its users' (and the backlog's, until it is accepted); the table points to it without one, for a
- * Conn whose last reference goes leaves the table under the same lock. A Conn keeps its link in memory, not open.
+ * A Conn's references are its users' (and the backlog's, until it is accepted); the table points to it without one, for
+ * a Conn whose last reference goes leaves the table under the same lock. A Conn keeps its link in memory, not open.
  */
 #include "link.h"
 
@@ -85,8 +85,8 @@ void nl_conn_hold(nl_conn *conn) { atomic_fetch_add_explicit(&conn->refs, 1, mem
 
 /* ---- ids -------------------------------------------------------------------------------------------------------- */
 
-/* The next id of our parity that is not in use; the counter wraps. limits.conns is far below the number of ids, so there
- * is one. */
+/* The next id of our parity that is not in use; the counter wraps. limits.conns is far below the number of ids, so
+ * there is one. */
 uint32_t nl_id_next_locked(nl_link *link)
 {
     nl_conn *conn;
@@ -146,7 +146,8 @@ static nl_pkt *inbox_pop_locked(nl_conn *conn) NL_LOCKED
     return p;
 }
 
-/* Nobody will read what is there. With a text the requests among it are told so; the number of those. May drop mu then. */
+/* Nobody will read what is there. With a text the requests among it are told so; the number of those. May drop mu
+ * then. */
 size_t nl_conn_drop_inbox_locked(nl_conn *conn, const char *text)
 {
     nl_link *link = conn->link;
@@ -193,8 +194,8 @@ void nl_conn_push_locked(nl_conn *conn, nl_pkt *p)
 
 /* ---- ends ------------------------------------------------------------------------------------------------------- */
 
-/* Leaves the table. One that the peer opened leaves a tomb, or its next packet would open it anew; ids of ours come back
- * only after four thousand million others. */
+/* Leaves the table. One that the peer opened leaves a tomb, or its next packet would open it anew; ids of ours come
+ * back only after four thousand million others. */
 void nl_conn_end_locked(nl_conn *conn, nl_conn_state state)
 {
     nl_link *link = conn->link;
@@ -218,8 +219,8 @@ void nl_conn_end_locked(nl_conn *conn, nl_conn_state state)
     HAND_ON(conn_end_wake_tx, nl_waiters_wake_locked(link, &link->tx.waiters));
 }
 
-/* Nobody receives any more. The peer's requests that wait unread are answered as those that come later will be: whether it is
- * told must not depend on which side of close its request arrived. Returns how many were told. May drop mu. */
+/* Nobody receives any more. The peer's requests that wait unread are answered as those that come later will be: whether
+ * it is told must not depend on which side of close its request arrived. Returns how many were told. May drop mu. */
 static size_t end_recv_locked(nl_conn *conn, const char *text) NL_LOCKED
 {
     if (conn->state != NL_CONN_OPEN)

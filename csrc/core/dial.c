@@ -13,8 +13,8 @@
  *
  * A dial on auto may connect more than once. The second time it offers N, when the peer kept silent to M or closed (see
  * hs.c). If the peer then says M, it was no node of NEO/go, only slow: there is nothing left to guess, and the third
- * time speaks M. A dial that speaks M first connects once more, to listen first, when the peer may have wanted the other
- * form of its opening. No order is tried twice, so it ends.
+ * time speaks M. A dial that speaks M first connects once more, to listen first, when the peer may have wanted the
+ * other form of its opening. No order is tried twice, so it ends.
  */
 #include "link.h"
 #include "opening.h"
@@ -154,7 +154,8 @@ static bool step_connecting(nl_dialer *d)
         return false;
     if (sys_getsockopt(d->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
         error = errno;
-    if (error && error != ECONNRESET)   /* reset: it had taken the connection; the handshake finds out that it is over */
+    /* Reset: it had taken the connection; the handshake finds out that it is over. */
+    if (error && error != ECONNRESET)
         fail_sys(d, "connecting to", error);
     else
         connected(d);
@@ -168,7 +169,8 @@ static nl_wire redial_wire(const nl_dialer *d, nl_opening_state state)
 {
     if (state == NL_OPENING_REDIAL)
         return d->opening.hs.redial_wire;
-    if (d->config.link.wire == NL_WIRE_AUTO && state == NL_OPENING_FAILED && d->offer == NL_WIRE_N && d->opening.hs.peer_wire == NL_WIRE_M)
+    if (d->config.link.wire == NL_WIRE_AUTO && state == NL_OPENING_FAILED && d->offer == NL_WIRE_N &&
+        d->opening.hs.peer_wire == NL_WIRE_M)
         return NL_WIRE_M;
     return NL_WIRE_AUTO;
 }

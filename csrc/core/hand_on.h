@@ -4,8 +4,8 @@
  *
  * HAND_ON(site, call) is the call, no more. In a build with -DNL_KNOCKOUTS it does nothing when the environment's
  * NL_KNOCKOUT is the name of its site: so one build serves to show that some test fails without each of these lines
- * (make -C csrc knockouts). csrc/model/link.pml marks its lines with the same names. HANDED_ON() is for a call that tells
- * whether it did so.
+ * (make -C csrc knockouts). csrc/model/link.pml marks its lines with the same names. HANDED_ON() is for a call that
+ * tells whether it did so.
  */
 #ifndef NL_HAND_ON_H
 #define NL_HAND_ON_H

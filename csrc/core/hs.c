@@ -375,7 +375,8 @@ void nl_hs_silence(nl_hs *hs)
 void nl_hs_give_up(nl_hs *hs)
 {
     sight nothing_more = { .kind = GARBAGE };
-    if (hs->state != NL_HS_FAILED)          /* on wire 2016 all is said before the driver's own handshake, TLS, begins */
+    /* On wire 2016 all is said before the driver's own handshake, TLS, begins. */
+    if (hs->state != NL_HS_FAILED)
         fail(hs, &nothing_more, hs->got_len);
 }
 

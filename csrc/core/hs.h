@@ -50,7 +50,7 @@ void nl_hs_hear_first(nl_hs *hs);
 size_t nl_hs_feed(nl_hs *hs, const uint8_t *all, size_t n);
 void nl_hs_eof(nl_hs *hs);                              /* the peer closed: FAILED or REDIAL */
 void nl_hs_silence(nl_hs *hs);                          /* patience_ns passed without a byte */
-void nl_hs_give_up(nl_hs *hs);                          /* the driver's time is over, or its TLS: FAILED, as it stands now */
+void nl_hs_give_up(nl_hs *hs);                          /* the driver's time is over, or its TLS: FAILED, as it is */
 /* Takes what is to be sent: copies at most cap bytes, returns their number, and forgets them. */
 size_t nl_hs_output(nl_hs *hs, uint8_t *out, size_t cap);
 

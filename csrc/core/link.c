@@ -4,9 +4,10 @@
  *
  * The end of a link, read aloud
  *   1. shut: CLOSING. Inboxes go, Conns leave the table, everybody who waits is woken and told. Never blocks.
- *   2. quiet: the calls inside leave, the tokens come free. close() waits for that; after abort() the last one out goes on.
- *   3. flush (close only): what was sent with success is written, and input is read and thrown away meanwhile, for a peer
- *      that is stuck writing to us would not read.
+ *   2. quiet: the calls inside leave, the tokens come free. close() waits for that; after abort() the last one out goes
+ *     on.
+ *   3. flush (close only): what was sent with success is written, and input is read and thrown away meanwhile, for a
+ *      peer that is stuck writing to us would not read.
  *   4. FIN, and a short wait until the peer's kernel has it all: a socket closed with unread input sends a reset, which
  *      would overtake what is still under way.
  *   5. finish: the poller lets go, the descriptor is closed, CLOSED.
@@ -72,7 +73,8 @@ static bool is_forked(const nl_link *link) { return link->fork_generation != nl_
 
 void nl_link_rele(nl_link *link)
 {
-    if (!link || is_forked(link))       /* a child leaks what is its parent's: whatever it did here would be felt there */
+    /* A child leaks what is its parent's: whatever it did here would be felt there. */
+    if (!link || is_forked(link))
         return;
     if (atomic_fetch_sub_explicit(&link->users, 1, memory_order_acq_rel) == 1) {
         nl_link_abort(link);
@@ -530,8 +532,8 @@ static int64_t slice(int64_t deadline_ns, int64_t longest)
     return deadline_ns <= now ? 0 : deadline_ns - now < longest ? deadline_ns - now : longest;
 }
 
-/* NEO/py up to 1.12 spins for ever on a TLS stream that ends properly (mended behind 1.12, by its commit 061cd5d8); what it
- * knows is the bare end of file, and it sends no close_notify itself. Those nodes speak the wires before M. */
+/* NEO/py up to 1.12 spins for ever on a TLS stream that ends properly (mended behind 1.12, by its commit 061cd5d8);
+ * what it knows is the bare end of file, and it sends no close_notify itself. Those nodes speak the wires before M. */
 static bool hangs_on_close_notify(const nl_link *link)
 {
     return link->wire != NL_WIRE_M && link->routing == NL_ROUTE_NEO;

@@ -1,16 +1,17 @@
-/* The inside of a link: what link.c, conn.c, ask.c, route.c, rx.c and tx.c share. Openings include it for the making of a
- * link and the setting of faults only.
+/* The inside of a link: what link.c, conn.c, ask.c, route.c, rx.c and tx.c share. Openings include it for the making of
+ * a link and the setting of faults only.
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Locks. One mutex per link, `mu`, guards every field marked NL_MU; a function marked NL_LOCKED, as all named *_locked are,
- * is called with it held (guarded.h: a compiler checks both). Order: listener, link.mu, then the leaves (poller, tls session,
- * block cache, trace). No lock is held across a call that can sleep, and nothing outside the core is called at all.
+ * Locks. One mutex per link, `mu`, guards every field marked NL_MU; a function marked NL_LOCKED, as all named *_locked
+ * are, is called with it held (guarded.h: a compiler checks both). Order: listener, link.mu, then the leaves (poller,
+ * tls session, block cache, trace). No lock is held across a call that can sleep, and nothing outside the core is
+ * called at all.
  *
  * Tokens. Reading the socket and decoding belong to whoever holds the read token (`rx.holder`), writing to it and the
  * order of bytes to whoever holds the write token (`tx.holder`). A token is taken and given under mu, and used without
- * it. Fields marked NL_RX belong to the holder of the read token; the write token has no fields of its own, but the bytes of
- * tx.first and the socket's order. rx.c and tx.c have an essay each.
+ * it. Fields marked NL_RX belong to the holder of the read token; the write token has no fields of its own, but the
+ * bytes of tx.first and the socket's order. rx.c and tx.c have an essay each.
  *
  * Life of a link. One enum, changed by link_set_state() only:
  *
@@ -23,8 +24,9 @@
  *   CLOSED    the descriptor is closed, the poller has let go       -
  *
  * References. `users` are the references of the API; the last one aborts the link. `refs` keep the memory: one for all
- * users together, one for the poller while it watches, one for each Conn. `inside` counts calls that are in the link now:
- * close waits for it, which is more than memory needs, and what its callers expect: no byte and no wake-up after close.
+ * users together, one for the poller while it watches, one for each Conn. `inside` counts calls that are in the link
+ * now: close waits for it, which is more than memory needs, and what its callers expect: no byte and no wake-up after
+ * close.
  */
 #ifndef NL_LINK_H
 #define NL_LINK_H
@@ -41,7 +43,7 @@
 
 #define NL_RCVTIMEO_NS   INT64_C(20000000)  /* longest blocking read; see rx.c */
 #define NL_SNDTIMEO_NS   INT64_C(5000000)   /* longest blocking write; see tx.c */
-#define NL_CTL_BYTES     ((size_t)256 << 10) /* "refused" and "closed" replies that may wait unsent: then it is a flood */
+#define NL_CTL_BYTES     ((size_t)256 << 10) /* "refused", "closed" replies that may wait unsent: then it is a flood */
 #define NL_CORK_NS       INT64_C(2000000)   /* longest wait of a notification in a burst; see tx.c */
 #define NL_CONNS_KEPT    64u                /* free Conns a link keeps for reuse */
 
@@ -123,7 +125,7 @@ typedef struct nl_rx {
 
 typedef struct nl_tx {
     nl_tx_holder holder NL_MU;
-    nl_block    *first NL_MU, **last NL_MU; /* queue; bytes of `first` are read by the holder without mu, never changed */
+    nl_block    *first NL_MU, **last NL_MU; /* queue; bytes of `first` are read without mu, never changed */
     size_t       bytes NL_MU;           /* taken from senders, not yet by the kernel */
     size_t       ctl_bytes NL_MU;       /* of them, the core's own replies, at most: it goes down in two steps ... */
     size_t       ctl_mark NL_MU;        /* ... the next when so many bytes have left; 0: there are no replies ... */
@@ -143,8 +145,8 @@ struct nl_link {
     unsigned     inside NL_MU;          /* calls in the link */
     bool         aborted NL_MU;         /* CLOSING: deliver nothing */
     bool         closer NL_MU;          /* a thread is in close; it finishes, nobody else does */
-    bool         read_shut;             /* SHUT_RD was said, to free a sleeping reader: the socket looks ended. Set under mu
-                                         * before CLOSING is seen, const from then on */
+    bool         read_shut;             /* SHUT_RD was said, to free a sleeping reader: the socket looks ended. Set
+                                         * under mu before CLOSING is seen, const from then on */
     uint32_t     watching NL_MU;        /* the events the poller watches for now */
     nl_list      close_waiters NL_MU;   /* threads in close */
     nl_list      posted NL_MU;          /* sleepers that nl_link_unlock has to wake */
@@ -199,8 +201,8 @@ nl_err nl_link_new_open(int fd, const nl_link_config *config, nl_tls *tls, const
                         nl_link **out, nl_fault *why);
 void nl_link_hold_memory(nl_link *link);
 void nl_link_rele_memory(nl_link *link);
-/* Every call that works on a link begins and ends with these. enter is false in a forked child, with mu not taken: the call
- * returns NL_EFORKED. True: mu is held, and the call counted. */
+/* Every call that works on a link begins and ends with these. enter is false in a forked child, with mu not taken: the
+ * call returns NL_EFORKED. True: mu is held, and the call counted. */
 bool   nl_link_enter(nl_link *link) NL_TRY_ACQUIRE(nl_link_mu);
 void   nl_link_leave(nl_link *link) NL_RELEASE(nl_link_mu);
 nl_err nl_link_error_locked(const nl_link *link) NL_LOCKED;     /* NL_OK while OPEN, else what ops on it return */
@@ -233,7 +235,8 @@ void   nl_rx_fini(nl_link *link);
  * dropped it. */
 nl_err nl_tx_send_locked(nl_link *link, nl_conn *conn, uint32_t id, uint16_t code, const void *payload, size_t len,
                          int64_t deadline_ns, bool *maybe_sent) NL_LOCKED;
-/* The same for a notification: one close behind another may wait up to NL_CORK_NS to be written with those that follow. */
+/* The same for a notification: one close behind another may wait up to NL_CORK_NS to be written with those that
+ * follow. */
 nl_err nl_tx_notify_locked(nl_link *link, uint32_t id, uint16_t code, const void *payload, size_t len,
                            int64_t deadline_ns, bool *maybe_sent) NL_LOCKED;
 void   nl_tx_uncork(nl_link *link);                     /* poller: the timer. mu not held */
@@ -246,7 +249,7 @@ void   nl_tx_reply_locked(nl_link *link, uint32_t id, const char *text) NL_LOCKE
 void   nl_tx_relieve_locked(nl_link *link) NL_LOCKED;   /* kick, when many replies wait; may drop mu meanwhile */
 void   nl_tx_event(nl_link *link);                      /* poller: there is room. mu not held */
 void   nl_tx_came_locked(nl_link *link) NL_LOCKED;      /* one of link.coming has come; may drop mu meanwhile */
-void   nl_tx_drop_locked(nl_link *link) NL_LOCKED;                      /* the queue will never leave; whoever waits for room knows */
+void   nl_tx_drop_locked(nl_link *link) NL_LOCKED;      /* the queue will never leave; whoever waits for room knows */
 void   nl_tx_last_words_locked(nl_link *link) NL_LOCKED; /* the reader has come to the end: what TLS says to that */
 /* For close, which holds both tokens and not mu: writes what the socket takes. 0 all gone, EAGAIN, or an errno. */
 int    nl_tx_flush(nl_link *link);

@@ -58,7 +58,8 @@ struct nl_listener {
     atomic_uint     users, refs;
     pthread_mutex_t mu;                 /* before the poller's */
     bool            closed NL_LISTENER;
-    bool            watching NL_LISTENER, resting NL_LISTENER; /* the socket is watched; or was left alone for a while */
+    /* The socket is watched; or was left alone for a while. */
+    bool            watching NL_LISTENER, resting NL_LISTENER;
     int             fd NL_LISTENER;     /* -1 once closed */
     nl_list         shakes NL_LISTENER;
     unsigned        shake_count NL_LISTENER;

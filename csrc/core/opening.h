@@ -1,5 +1,5 @@
-/* Opening: a connected socket on its way to becoming a link. TLS if there is any, then the handshake, then the link; or a
- * reason, and a gentle close. What the dialer and the listener have in common; neither waits in here.
+/* Opening: a connected socket on its way to becoming a link. TLS if there is any, then the handshake, then the link; or
+ * a reason, and a gentle close. What the dialer and the listener have in common; neither waits in here.
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
@@ -46,8 +46,8 @@ void   nl_opening_hear_first(nl_opening *o);            /* right after init: see
 void   nl_opening_fini(nl_opening *o);
 
 nl_opening_state nl_opening_step(nl_opening *o);
-/* The time is over. Fills `why` and `report`: NL_ETIMEOUT and how far it came, unless the handshake has failed already and
- * only the peer has not closed yet. Look at a copy if the opening may go on. */
+/* The time is over. Fills `why` and `report`: NL_ETIMEOUT and how far it came, unless the handshake has failed already
+ * and only the peer has not closed yet. Look at a copy if the opening may go on. */
 void   nl_opening_look(nl_opening *o);
 /* DONE: makes the link; the socket and the session are its then. The opening has left the poller. */
 nl_err nl_opening_link(nl_opening *o, const nl_link_config *config, nl_link **out, nl_fault *why);

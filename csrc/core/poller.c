@@ -2,10 +2,10 @@
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
- * One round of the thread: sleep in epoll_wait until an event, the next timer or the next sweep; make the callbacks of the
- * events; then the sweep, if it is due; then the timers; then hand back the references of those deleted meanwhile.
- * Since references go back only at the end of a round, an event fetched before nl_poller_del() meets memory that is still
- * there, and the owner, who looks at its own state under its own lock, does nothing. Without a thread (after
+ * One round of the thread: sleep in epoll_wait until an event, the next timer or the next sweep; make the callbacks of
+ * the events; then the sweep, if it is due; then the timers; then hand back the references of those deleted meanwhile.
+ * Since references go back only at the end of a round, an event fetched before nl_poller_del() meets memory that is
+ * still there, and the owner, who looks at its own state under its own lock, does nothing. Without a thread (after
  * nl_shutdown()) nl_poller_del() hands it back itself.
  *
  * Other threads change the lists under poller.mu and write to the eventfd only when the thread sleeps longer than they
@@ -139,7 +139,9 @@ static void run_sweep(int64_t now)
         poller_lock();
     }
     if (swept) {
-        poller.sweep_ns = !all_in_use ? NL_SWEEP_NS : poller.sweep_ns < NL_SWEEP_MAX_NS ? poller.sweep_ns * 2 : NL_SWEEP_MAX_NS;
+        poller.sweep_ns = !all_in_use                         ? NL_SWEEP_NS
+                          : poller.sweep_ns < NL_SWEEP_MAX_NS ? poller.sweep_ns * 2
+                                                              : NL_SWEEP_MAX_NS;
         poller.next_sweep = now + poller.sweep_ns;
     }
     poller_unlock();
@@ -240,8 +242,8 @@ static void *run(void *arg)
 
 /* ---- start, stop, fork ------------------------------------------------------------------------------------------ */
 
-/* In a forked child there is no thread, and the descriptors are shared with the parent: forget all of it. What the parent's
- * objects held is leaked on purpose; the child must not touch it. */
+/* In a forked child there is no thread, and the descriptors are shared with the parent: forget all of it. What the
+ * parent's objects held is leaked on purpose; the child must not touch it. */
 static void fork_child(void) NL_RELEASE(nl_poller_mu, nl_block_cache_mu, nl_trace_mu)
 {
     if (poller.ep >= 0)

@@ -49,8 +49,9 @@ nl_err nl_poller_add(nl_pollee *p);
 nl_err nl_poller_watch(nl_pollee *p, uint32_t events);
 /* Call `timer` at that time of the monotonic clock; replaces an earlier one; NL_FOREVER cancels. */
 void   nl_poller_timer(nl_pollee *p, int64_t at_ns);
-/* Call `sweep` after NL_SWEEP_NS, and again until it returns false; ever more seldom, up to NL_SWEEP_MAX_NS, as long as all
- * that are swept return true: a wake-up costs tens of microseconds, which would be felt by the traffic that it looks after. */
+/* Call `sweep` after NL_SWEEP_NS, and again until it returns false; ever more seldom, up to NL_SWEEP_MAX_NS, as long as
+ * all that are swept return true: a wake-up costs tens of microseconds, which would be felt by the traffic that it
+ * looks after. */
 void   nl_poller_sweep(nl_pollee *p);
 /* Nothing is called any more but `released`, once: soon, by the thread, or before this returns, when there is none; so
  * the caller has a reference of its own. The owner closes the descriptor after this call. */

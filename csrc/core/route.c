@@ -4,11 +4,13 @@
  *
  * Who opened the conversation is read off the packet by the link's rule:
  *   stream   by the parity of the id: server ends open even ones, client ends odd ones;
- *   neo      by the answer bit of the code: NEO/py counts 0, 1, 2 on both sides, so the same id is open in both directions
- *            at once. Two messages are pushed on the asker's id without that bit; they go to our Conn of that id.
+ *   neo      by the answer bit of the code: NEO/py counts 0, 1, 2 on both sides, so the same id is open in both
+ *            directions at once. Two messages are pushed on the asker's id without that bit; they go to our Conn of
+ *            that id.
  *
  * A packet for nobody (see also the table in docs/design.rst):
- *   answer or Error      never opens a Conn and is never answered; late if it belongs to an ask we gave up, else ignored
+ *   answer or Error      never opens a Conn and is never answered; late if it belongs to an ask we gave up, else
+ *                        ignored
  *   for a closed Conn    a request is answered "connection closed"; anything else is ignored
  *   from a new id        a Conn for accept; or, when nobody may accept or there is no room, a request is answered
  *                        "connection refused" and anything else is ignored

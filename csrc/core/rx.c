@@ -3,10 +3,10 @@
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
  * Nobody's job, everybody's duty
- *   A thread that waits for something on a link (an answer, a packet, a Conn) has a waiter on its stack. If the read token
- *   is free it takes it and becomes the leader: it reads the socket and routes what comes, for all, until its own waiter
- *   is ready. The others sleep on their futex. So a program with one busy thread has no hand-over at all, and an answer
- *   wakes exactly the thread that asked. When nobody waits, the poller watches and reads.
+ *   A thread that waits for something on a link (an answer, a packet, a Conn) has a waiter on its stack. If the read
+ *   token is free it takes it and becomes the leader: it reads the socket and routes what comes, for all, until its own
+ *   waiter is ready. The others sleep on their futex. So a program with one busy thread has no hand-over at all, and an
+ *   answer wakes exactly the thread that asked. When nobody waits, the poller watches and reads.
  *
  * The invariant
  *   A live link is held by a reader, or watched by the poller, or on the poller's sweep list (which watches within
@@ -18,21 +18,21 @@
  *   than the answer takes (adaptive, see rx_spin). Then it makes one *blocking* read: a poll before it would be a third
  *   system call per round trip. A blocking read cannot be interrupted by another thread, so the socket has a receive
  *   timeout of NL_RCVTIMEO_NS; whoever wants the leader meanwhile (its Conn is closed, say) waits so long at the most.
- *   From then on it sleeps in poll, together with an eventfd that wakes it at once. A deadline nearer than the timeout is
- *   slept out in poll too.
+ *   From then on it sleeps in poll, together with an eventfd that wakes it at once. A deadline nearer than the timeout
+ *   is slept out in poll too.
  *
  * How a sleeper is woken
- *   Its futex word is set under the lock, but FUTEX_WAKE waits until the lock is let go of: a thread that is woken while
- *   the lock is held runs into it and sleeps again, which costs more than the wake-up did. So a post puts the waiter on
- *   link.posted, and nl_link_unlock(), the only way to let go of the lock, takes the addresses of the words with it.
- *   None is lost: the word is 1 before the lock is free, and the kernel compares it before it puts anybody to sleep.
- *   By the time of the call the waiter may have seen the word, returned, and its stack may be something else's or gone.
- *   That is harmless: only the kernel looks at the address, and it takes that of a private futex for a key, not for
- *   memory. The worst is a wake-up for another futex that has come to live there, and whoever sleeps on a futex, here
- *   and in the C library, looks again at what he waits for.
+ *   Its futex word is set under the lock, but FUTEX_WAKE waits until the lock is let go of: a thread that is woken
+ *   while the lock is held runs into it and sleeps again, which costs more than the wake-up did. So a post puts the
+ *   waiter on link.posted, and nl_link_unlock(), the only way to let go of the lock, takes the addresses of the words
+ *   with it. None is lost: the word is 1 before the lock is free, and the kernel compares it before it puts anybody to
+ *   sleep. By the time of the call the waiter may have seen the word, returned, and its stack may be something else's
+ *   or gone. That is harmless: only the kernel looks at the address, and it takes that of a private futex for a key,
+ *   not for memory. The worst is a wake-up for another futex that has come to live there, and whoever sleeps on a
+ *   futex, here and in the C library, looks again at what he waits for.
  *
- * What is read is decoded without the lock (the decoder and the packets' pool belong to the token), then routed under it,
- * a batch at a time. A leader that finds its own answer routes the rest of what it has before it leaves.
+ * What is read is decoded without the lock (the decoder and the packets' pool belong to the token), then routed under
+ * it, a batch at a time. A leader that finds its own answer routes the rest of what it has before it leaves.
  */
 #include "link.h"
 
@@ -126,8 +126,8 @@ void nl_waiters_wake_locked(nl_link *link, nl_list *on)
 #define NL_READER           NL_REQUIRES(nl_rx_token)
 #define NL_LOCKED_READER    NL_REQUIRES(nl_link_mu, nl_rx_token)
 
-/* To the analysis (guarded.h), for which a token that is handed from thread to thread is beyond sight: from here on it is ours.
- * Either w->leader says so, or nobody holds it and nobody can take it, for mu is held. */
+/* To the analysis (guarded.h), for which a token that is handed from thread to thread is beyond sight: from here on it
+ * is ours. Either w->leader says so, or nobody holds it and nobody can take it, for mu is held. */
 static void rx_is_ours_locked(void) NL_REQUIRES(nl_link_mu) NL_ASSUME(nl_rx_token) { }
 
 static void rx_take_locked(nl_link *link, nl_rx_holder holder) NL_LOCKED NL_ASSUME(nl_rx_token)
@@ -220,9 +220,9 @@ void nl_rx_unpause_locked(nl_link *link)
 
 /* ---- reading ---------------------------------------------------------------------------------------------------- */
 
-/* Reads from the stream below, plain or TLS, like recv. A broken TLS session is EPROTO, with its story in `why`. A session
- * that holds nothing is not asked before the socket has brought something. A read that may block does so once: a peer that
- * sends a record in crumbs must not keep the leader from its deadline. */
+/* Reads from the stream below, plain or TLS, like recv. A broken TLS session is EPROTO, with its story in `why`. A
+ * session that holds nothing is not asked before the socket has brought something. A read that may block does so once:
+ * a peer that sends a record in crumbs must not keep the leader from its deadline. */
 static ssize_t io_read(nl_link *link, void *p, size_t n, int flags, nl_fault *why) NL_READER
 {
     uint8_t cipher[16384 + 512];
@@ -267,7 +267,8 @@ static bool rx_room(nl_link *link) NL_READER
         rx->at = rx->end = 0;
         return true;
     }
-    if (have && rx->scan.need > NL_BLOCK_BYTES) {       /* what we have is in a block. NOLINTNEXTLINE(clang-analyzer-*) */
+    if (have && rx->scan.need > NL_BLOCK_BYTES) {
+        /* What we have is in a block. NOLINTNEXTLINE(clang-analyzer-*) */
         if (rx->block->cap - rx->at < rx->scan.need && (b = nl_block_cached(rx->scan.need)))
             goto move;                          /* memory that is spent already may be as large as declared */
         want = rx->scan.need < have * 4 ? rx->scan.need : have * 4;
@@ -310,7 +311,7 @@ static ssize_t rx_read(nl_link *link, int flags, nl_fault *why) NL_READER
         return -ENOMEM;
     room = rx->block->cap - rx->end;
     n = io_read(link, rx->block->data + rx->end, room, flags, why);
-    rx->held = link->tls && n > 0 &&                    /* full in the middle of a record, perhaps; or an end behind it */
+    rx->held = link->tls && n > 0 &&                    /* full amid a record, perhaps; or an end behind it */
                (n == (ssize_t)room || nl_tls_has_ended(link->tls));
     if (n > 0) {
         rx->end += (size_t)n;
@@ -322,8 +323,8 @@ static ssize_t rx_read(nl_link *link, int flags, nl_fault *why) NL_READER
     return errno == EWOULDBLOCK ? -EAGAIN : -errno;
 }
 
-/* Tries for a few microseconds. Worth it when answers come faster than a thread falls asleep and wakes; a miss makes the
- * next tries rarer, up to one in SPIN_BACKOFF_MAX + 1, so a slow peer costs next to nothing. */
+/* Tries for a few microseconds. Worth it when answers come faster than a thread falls asleep and wakes; a miss makes
+ * the next tries rarer, up to one in SPIN_BACKOFF_MAX + 1, so a slow peer costs next to nothing. */
 static ssize_t rx_spin(nl_link *link, int64_t deadline_ns, nl_fault *why) NL_READER
 {
     nl_rx *rx = &link->rx;
@@ -426,7 +427,8 @@ static nl_err rx_decode(nl_link *link, nl_pkt **first, nl_fault *why) NL_READER
         *last = nl_pool_take(link->pool, rx->block, p + rx->scan.payload_at, rx->scan.payload_len, rx->scan.id,
                              rx->scan.code);
         if (!*last) {
-            nl_fault_set(why, NL_ELINKDOWN, ENOMEM, "no memory for a received packet of %zu bytes", rx->scan.payload_len);
+            nl_fault_set(why, NL_ELINKDOWN, ENOMEM, "no memory for a received packet of %zu bytes",
+                         rx->scan.payload_len);
             return NL_ENOMEM;
         }
         last = &(*last)->next;
@@ -452,8 +454,8 @@ static void rx_cut(nl_link *link, rx_batch *batch) NL_READER
     batch->err = rx_decode(link, &batch->first, &batch->why);
 }
 
-/* Routes a batch, then decodes and routes the rest of the block, or until the link is over its budget. mu held on entry and
- * exit, dropped to decode. */
+/* Routes a batch, then decodes and routes the rest of the block, or until the link is over its budget. mu held on entry
+ * and exit, dropped to decode. */
 static void rx_route_locked(nl_link *link, rx_batch *batch) NL_LOCKED_READER
 {
     nl_rx *rx = &link->rx;
@@ -490,8 +492,8 @@ static void rx_ended_locked(nl_link *link, ssize_t n, nl_fault *why) NL_LOCKED_R
     else if (n < 0 && why->code == NL_OK)
         nl_fault_set(why, NL_ELINKDOWN, (int)-n, "reading from the peer failed: %s", strerror((int)-n));
     else if (n == 0 && rx->at < rx->end)
-        nl_fault_set(why, NL_ELINKDOWN, 0, "the peer closed the link in the middle of a packet: %zu of at least %zu bytes "
-                     "came, at byte %llu of the stream%s", rx->end - rx->at, rx->scan.need,
+        nl_fault_set(why, NL_ELINKDOWN, 0, "the peer closed the link in the middle of a packet: %zu of at least %zu "
+                     "bytes came, at byte %llu of the stream%s", rx->end - rx->at, rx->scan.need,
                      (unsigned long long)rx->offset, link->tls ? " (truncated TLS)" : "");
     else if (n == 0 && link->tls && nl_tls_is_cut(link->tls))
         nl_fault_set(why, NL_ELINKDOWN, 0, "the peer closed the link in the middle of a TLS record (truncated TLS), at "
@@ -539,8 +541,8 @@ static ssize_t rx_turn_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns, 
     return 0;
 }
 
-/* A leader whose socket is never empty makes no call that a signal could interrupt: so now and then it behaves as if one
- * had, and its caller looks. */
+/* A leader whose socket is never empty makes no call that a signal could interrupt: so now and then it behaves as if
+ * one had, and its caller looks. */
 static bool leads_for_long(int *turns, int64_t *since_ns)
 {
     int64_t now;
@@ -646,8 +648,8 @@ static void rx_shrink_locked(nl_link *link) NL_LOCKED_READER
     nl_table_expire(&link->table, sys_now_ns());
 }
 
-/* Is the link still unread since the last sweep? Then it is idle: shrink it and watch. A link in use stays on the list; one
- * whose reader sleeps leaves it, and comes back when that reader does. */
+/* Is the link still unread since the last sweep? Then it is idle: shrink it and watch. A link in use stays on the list;
+ * one whose reader sleeps leaves it, and comes back when that reader does. */
 bool nl_rx_sweep(nl_link *link)
 {
     nl_rx *rx = &link->rx;

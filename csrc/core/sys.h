@@ -40,10 +40,18 @@ typedef enum sys_call {
 
 #ifdef NL_FAULTS
 /* Returns 0 to let the call pass, else the errno it shall fail with. For RECV, READ and SENDMSG *len may be lowered to
- * make it short; for MALLOC it tells the bytes asked for. Defined by the test program. sys_live counts the allocations that were not freed. */
+ * make it short; for MALLOC it tells the bytes asked for. Defined by the test program. sys_live counts the allocations
+ * that were not freed. */
 int sys_fault(sys_call call, size_t *len);
 extern atomic_long sys_live;
-#define SYS_ASK(call, lenp, fail) do { int e_ = sys_fault((call), (lenp)); if (e_) { errno = e_; return (fail); } } while (0)
+#define SYS_ASK(call, lenp, fail)                                                                                      \
+    do {                                                                                                               \
+        int e_ = sys_fault((call), (lenp));                                                                            \
+        if (e_) {                                                                                                      \
+            errno = e_;                                                                                                \
+            return (fail);                                                                                             \
+        }                                                                                                              \
+    } while (0)
 #else
 #define SYS_ASK(call, lenp, fail) ((void)0)
 #endif
@@ -173,20 +181,90 @@ static inline int sys_poll(struct pollfd *p, nfds_t n, int64_t timeout_ns)     /
     return ready;
 }
 
-static inline int sys_epoll_create(void)                        { SYS_ASK(SC_EPOLL_CREATE, NULL, -1); return epoll_create1(EPOLL_CLOEXEC); }
-static inline int sys_epoll_ctl(int ep, int op, int fd, struct epoll_event *ev) { SYS_ASK(SC_EPOLL_CTL, NULL, -1); return epoll_ctl(ep, op, fd, ev); }
-static inline int sys_epoll_wait(int ep, struct epoll_event *ev, int n, int ms) { SYS_ASK(SC_EPOLL_WAIT, NULL, -1); return epoll_wait(ep, ev, n, ms); }
-static inline int sys_eventfd(void)                             { SYS_ASK(SC_EVENTFD, NULL, -1); return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
-static inline int sys_accept(int fd, struct sockaddr *a, socklen_t *n) { SYS_ASK(SC_ACCEPT, NULL, -1); return accept4(fd, a, n, SOCK_CLOEXEC | SOCK_NONBLOCK); }
-static inline int sys_socket(int family, int type)              { SYS_ASK(SC_SOCKET, NULL, -1); return socket(family, type | SOCK_CLOEXEC, 0); }
-static inline int sys_bind(int fd, const struct sockaddr *a, socklen_t n) { SYS_ASK(SC_BIND, NULL, -1); return bind(fd, a, n); }
-static inline int sys_listen(int fd, int backlog)               { SYS_ASK(SC_LISTEN, NULL, -1); return listen(fd, backlog); }
-static inline int sys_setsockopt(int fd, int level, int name, const void *v, socklen_t n) { SYS_ASK(SC_SETSOCKOPT, NULL, -1); return setsockopt(fd, level, name, v, n); }
-static inline int sys_getsockopt(int fd, int level, int name, void *v, socklen_t *n) { SYS_ASK(SC_GETSOCKOPT, NULL, -1); return getsockopt(fd, level, name, v, n); }
-static inline int sys_getsockname(int fd, struct sockaddr *a, socklen_t *n) { SYS_ASK(SC_GETNAME, NULL, -1); return getsockname(fd, a, n); }
-static inline int sys_getpeername(int fd, struct sockaddr *a, socklen_t *n) { SYS_ASK(SC_GETNAME, NULL, -1); return getpeername(fd, a, n); }
-static inline int sys_open(const char *path)                    { SYS_ASK(SC_OPEN, NULL, -1); return open(path, O_RDONLY | O_CLOEXEC); }
-static inline int sys_fcntl(int fd, int op, int arg)            { SYS_ASK(SC_FCNTL, NULL, -1); return fcntl(fd, op, arg); }
+static inline int sys_epoll_create(void)
+{
+    SYS_ASK(SC_EPOLL_CREATE, NULL, -1);
+    return epoll_create1(EPOLL_CLOEXEC);
+}
+
+static inline int sys_epoll_ctl(int ep, int op, int fd, struct epoll_event *ev)
+{
+    SYS_ASK(SC_EPOLL_CTL, NULL, -1);
+    return epoll_ctl(ep, op, fd, ev);
+}
+
+static inline int sys_epoll_wait(int ep, struct epoll_event *ev, int n, int ms)
+{
+    SYS_ASK(SC_EPOLL_WAIT, NULL, -1);
+    return epoll_wait(ep, ev, n, ms);
+}
+
+static inline int sys_eventfd(void)
+{
+    SYS_ASK(SC_EVENTFD, NULL, -1);
+    return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+}
+
+static inline int sys_accept(int fd, struct sockaddr *a, socklen_t *n)
+{
+    SYS_ASK(SC_ACCEPT, NULL, -1);
+    return accept4(fd, a, n, SOCK_CLOEXEC | SOCK_NONBLOCK);
+}
+
+static inline int sys_socket(int family, int type)
+{
+    SYS_ASK(SC_SOCKET, NULL, -1);
+    return socket(family, type | SOCK_CLOEXEC, 0);
+}
+
+static inline int sys_bind(int fd, const struct sockaddr *a, socklen_t n)
+{
+    SYS_ASK(SC_BIND, NULL, -1);
+    return bind(fd, a, n);
+}
+
+static inline int sys_listen(int fd, int backlog)
+{
+    SYS_ASK(SC_LISTEN, NULL, -1);
+    return listen(fd, backlog);
+}
+
+static inline int sys_setsockopt(int fd, int level, int name, const void *v, socklen_t n)
+{
+    SYS_ASK(SC_SETSOCKOPT, NULL, -1);
+    return setsockopt(fd, level, name, v, n);
+}
+
+static inline int sys_getsockopt(int fd, int level, int name, void *v, socklen_t *n)
+{
+    SYS_ASK(SC_GETSOCKOPT, NULL, -1);
+    return getsockopt(fd, level, name, v, n);
+}
+
+static inline int sys_getsockname(int fd, struct sockaddr *a, socklen_t *n)
+{
+    SYS_ASK(SC_GETNAME, NULL, -1);
+    return getsockname(fd, a, n);
+}
+
+static inline int sys_getpeername(int fd, struct sockaddr *a, socklen_t *n)
+{
+    SYS_ASK(SC_GETNAME, NULL, -1);
+    return getpeername(fd, a, n);
+}
+
+static inline int sys_open(const char *path)
+{
+    SYS_ASK(SC_OPEN, NULL, -1);
+    return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+static inline int sys_fcntl(int fd, int op, int arg)
+{
+    SYS_ASK(SC_FCNTL, NULL, -1);
+    return fcntl(fd, op, arg);
+}
+
 
 static inline ssize_t sys_read(int fd, void *p, size_t n)
 {
@@ -244,6 +322,9 @@ static inline int sys_futex_wait(atomic_uint *word, unsigned value, int64_t dead
     return e;
 }
 
-static inline void sys_futex_wake(atomic_uint *word, int n) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, n, NULL, NULL, 0); }
+static inline void sys_futex_wake(atomic_uint *word, int n)
+{
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, n, NULL, NULL, 0);
+}
 
 #endif

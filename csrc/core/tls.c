@@ -648,8 +648,8 @@ static bool is_flooded_locked(nl_tls *tls) NL_REQUIRES(session_mu)
     if (tls->lost || unsent <= FLOOD_BYTES)
         return false;
     tls->lost = true;
-    nl_fault_set(&tls->fault, NL_EPROTO, 0, "flood: the peer keeps asking for TLS key updates or renegotiation, and does "
-                 "not read the replies (%zu bytes wait)", unsent);
+    nl_fault_set(&tls->fault, NL_EPROTO, 0, "flood: the peer keeps asking for TLS key updates or renegotiation, and "
+                 "does not read the replies (%zu bytes wait)", unsent);
     return true;
 }
 

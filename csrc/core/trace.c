@@ -2,10 +2,10 @@
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Off, an event costs one load and one branch (nl_trace in link.h). On, it is copied into the ring under a mutex that is
- * a leaf: the core never waits for the reader and never calls it. A full ring drops the newest events and counts them;
- * the next event tells how many, or nl_trace_stop() does of those that no event followed. What was recorded before the
- * stop is still read after it: the ring goes when it is empty, or for the next trace.
+ * Off, an event costs one load and one branch (nl_trace in link.h). On, it is copied into the ring under a mutex that
+ * is a leaf: the core never waits for the reader and never calls it. A full ring drops the newest events and counts
+ * them; the next event tells how many, or nl_trace_stop() does of those that no event followed. What was recorded
+ * before the stop is still read after it: the ring goes when it is empty, or for the next trace.
  */
 #include "link.h"
 

@@ -2,33 +2,34 @@
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
- * A sender that finds the token free takes it and writes its packet straight from the caller's buffer: one system call for
- * header and payload, no copy (but of payloads so short that the kernel's second buffer costs more: iov_join). One that
- * finds it taken appends a copy to the queue and is done: whoever holds the token writes it with the next gather. A
- * holder works for others only within a budget; then, or when the socket is full, its turn is ARMED: the poller writes
- * on when there is room.
+ * A sender that finds the token free takes it and writes its packet straight from the caller's buffer: one system call
+ * for header and payload, no copy (but of payloads so short that the kernel's second buffer costs more: iov_join). One
+ * that finds it taken appends a copy to the queue and is done: whoever holds the token writes it with the next gather.
+ * A holder works for others only within a budget; then, or when the socket is full, its turn is ARMED: the poller
+ * writes on when there is room.
  *
- * A packet that was begun is finished, whatever becomes of its Conn or of the caller's patience: what the socket did not
- * take of a caller's buffer is copied to the head of the queue before the call returns. Before it gives up so, the sender of
- * a large packet stays as long as the socket keeps taking, since waiting is cheaper than copying megabytes.
+ * A packet that was begun is finished, whatever becomes of its Conn or of the caller's patience: what the socket did
+ * not take of a caller's buffer is copied to the head of the queue before the call returns. Before it gives up so, the
+ * sender of a large packet stays as long as the socket keeps taking, since waiting is cheaper than copying megabytes.
  *
- * tx.bytes counts from before the first byte is offered to the kernel until it has taken the last; senders over the budget
- * sleep in tx.waiters. Replies that the reader makes are queued, never written by it if that could wait, and bounded by
- * NL_CTL_BYTES.
+ * tx.bytes counts from before the first byte is offered to the kernel until it has taken the last; senders over the
+ * budget sleep in tx.waiters. Replies that the reader makes are queued, never written by it if that could wait, and
+ * bounded by NL_CTL_BYTES.
  *
- * Notifications in a burst are not worth a system call each. One that comes within BURST_NS of another is only queued: it
- * leaves with CORK_BYTES of its kind, with the next packet that is no notification, when anybody waits for anything on the
- * link, before the link is shut, or after NL_CORK_NS by the poller's timer. A notification by itself leaves at once.
+ * Notifications in a burst are not worth a system call each. One that comes within BURST_NS of another is only queued:
+ * it leaves with CORK_BYTES of its kind, with the next packet that is no notification, when anybody waits for anything
+ * on the link, before the link is shut, or after NL_CORK_NS by the poller's timer. A notification by itself leaves at
+ * once.
  *
- * A crowd. A batch of answers wakes many threads at once, and each may send its next request within microseconds; a write
- * for each would cost more than all else they do. So a small packet that is sent while CROWD or more woken threads are on
- * their way to the link's lock (link.coming) is only queued. It leaves when as many have had the lock as were on their way
- * when the first one was queued: the last of them writes for all. To come that far they need the processor and nothing
- * else, no lock of a caller's and no GIL, so this waits for the scheduler only; and where that keeps one of them waiting,
- * no longer than NL_CORK_NS, by the same timer.
+ * A crowd. A batch of answers wakes many threads at once, and each may send its next request within microseconds; a
+ * write for each would cost more than all else they do. So a small packet that is sent while CROWD or more woken
+ * threads are on their way to the link's lock (link.coming) is only queued. It leaves when as many have had the lock as
+ * were on their way when the first one was queued: the last of them writes for all. To come that far they need the
+ * processor and nothing else, no lock of a caller's and no GIL, so this waits for the scheduler only; and where that
+ * keeps one of them waiting, no longer than NL_CORK_NS, by the same timer.
  *
- * Failure: the fault is kept in tx_fault and the socket is shut down both ways; but what the peer sent before it went is
- * still in the socket, so the link goes down only when a reader has come to the end of it.
+ * Failure: the fault is kept in tx_fault and the socket is shut down both ways; but what the peer sent before it went
+ * is still in the socket, so the link goes down only when a reader has come to the end of it.
  */
 #include "link.h"
 
@@ -41,7 +42,7 @@
 #define BURST_NS      INT64_C(20000)            /* notifications closer than this are a burst */
 #define CORK_BYTES    ((size_t)16 << 10)        /* a burst is written whenever so much waits ... */
 #define CORK_PACKET   ((size_t)1 << 10)         /* ... and larger packets are worth a write of their own */
-#define JOIN_BYTES    ((size_t)1 << 10)         /* payloads up to this are copied behind their header: one buffer is cheaper */
+#define JOIN_BYTES    ((size_t)1 << 10)         /* payloads up to this are copied behind their header: it is cheaper */
 #define CROWD         2u                        /* so many woken threads on their way are worth waiting for */
 #define TLS_STEP      ((size_t)128 << 10)       /* plaintext encrypted before the socket is tried again */
 #define TLS_RECORD    ((size_t)16 << 10)        /* what one record holds */
@@ -80,8 +81,9 @@ static ssize_t plain_write(nl_link *link, struct iovec *iov, size_t n) NL_WRITER
     return done;
 }
 
-/* Writes a slice of a large rest, sleeping in the kernel until it has room: one system call where a poll and a write would be
- * two, and a wake-up for each. The socket's send timeout bounds each sleep. Returns as io_write does; EINTR for a signal. */
+/* Writes a slice of a large rest, sleeping in the kernel until it has room: one system call where a poll and a write
+ * would be two, and a wake-up for each. The socket's send timeout bounds each sleep. Returns as io_write does; EINTR
+ * for a signal. */
 static size_t slice_write(nl_link *link, const struct iovec rest[2], int *e) NL_WRITER
 {
     struct iovec iov[2] = { rest[0], rest[1] };
@@ -167,7 +169,8 @@ static size_t io_write(nl_link *link, struct iovec *iov, size_t n, int *e, nl_fa
     for (size_t i = 0; i < n; i++)
         offered += iov[i].iov_len;
     done = plain_write(link, iov, n);
-    *e = done < 0 ? io_errno() : (size_t)done < offered ? EAGAIN : 0;       /* a short write says that the socket is full */
+    /* A short write says that the socket is full. */
+    *e = done < 0 ? io_errno() : (size_t)done < offered ? EAGAIN : 0;
     return done < 0 ? 0 : (size_t)done;
 }
 
@@ -188,8 +191,8 @@ static void queue_push_front(nl_tx *tx, nl_block *b) NL_LOCKED
     tx->first = b;
 }
 
-/* n bytes have left: from the budget they go, and the replies among them. Where in the queue these stand is not kept, but
- * the queue keeps its order: what was in it at a mark has left when as many bytes have. */
+/* n bytes have left: from the budget they go, and the replies among them. Where in the queue these stand is not kept,
+ * but the queue keeps its order: what was in it at a mark has left when as many bytes have. */
 static void uncharge(nl_tx *tx, size_t n) NL_LOCKED
 {
     tx->bytes -= n;
@@ -261,8 +264,8 @@ static void tx_failed_locked(nl_link *link, int e, const nl_fault *why) NL_LOCKE
     /* Frees a reader that sleeps; what came before is still readable. */
     HAND_ON(tx_failed_shutdown, shutdown(link->fd, SHUT_RDWR));
     HAND_ON(tx_failed_wake, nl_waiters_wake_locked(link, &link->tx.waiters));
-    if (link->rx.paused)
-        HAND_ON(tx_failed_fail, nl_link_fail_locked(link, &link->tx_fault));     /* nobody reads it; else somebody does, or will */
+    if (link->rx.paused)                /* nobody reads it; else somebody does, or will */
+        HAND_ON(tx_failed_fail, nl_link_fail_locked(link, &link->tx_fault));
 }
 
 static bool tx_pending(const nl_link *link) NL_LOCKED
@@ -275,7 +278,8 @@ static void tx_give_locked(nl_link *link) NL_LOCKED NL_RELEASE(tx_token)
 {
     nl_tx *tx = &link->tx;
 
-    if (tx_pending(link) && link->state <= NL_LINK_CLOSING && !link->aborted && !link->tx_fault.code && !link->fault.code) {
+    if (tx_pending(link) && link->state <= NL_LINK_CLOSING && !link->aborted && !link->tx_fault.code &&
+        !link->fault.code) {
         tx_drop_locked(link, NL_TX_ARMED);
         link->stats.tx_handoffs++;
         HAND_ON(tx_give_watch, nl_link_watch_locked(link));
@@ -381,13 +385,15 @@ static nl_err send_error_locked(const nl_link *link, const nl_conn *conn) NL_LOC
     return nl_link_error_locked(link);
 }
 
-/* Waits until `total` more bytes fit the budget, or the queue is empty: a packet larger than the budget leaves alone. */
+/* Waits until `total` more bytes fit the budget, or the queue is empty: a packet larger than the budget leaves
+ * alone. */
 nl_err nl_tx_room_locked(nl_link *link, nl_conn *conn, size_t total, int64_t deadline_ns)
 {
     nl_tx *tx = &link->tx;
     nl_err e = send_error_locked(link, conn);
 
-    while (e == NL_OK && tx->bytes && (total > link->limits.link_tx_bytes || tx->bytes > link->limits.link_tx_bytes - total)) {
+    while (e == NL_OK && tx->bytes &&
+           (total > link->limits.link_tx_bytes || tx->bytes > link->limits.link_tx_bytes - total)) {
         nl_waiter w;
         int r;
 
@@ -461,16 +467,18 @@ static bool is_late(int64_t deadline_ns)
     return deadline_ns == NL_NOW || (deadline_ns != NL_FOREVER && sys_now_ns() >= deadline_ns);
 }
 
-/* May the sender of a rest that the socket refuses stay with it? Not when it was told to leave; a rest within the budget is
- * stayed with only while the socket keeps taking. */
+/* May the sender of a rest that the socket refuses stay with it? Not when it was told to leave; a rest within the
+ * budget is stayed with only while the socket keeps taking. */
 static bool may_stay_locked(nl_link *link, nl_conn *conn, size_t rest, bool progress, int64_t deadline_ns) NL_LOCKED
 {
     return rest >= STAY_BYTES && (progress || rest > link->limits.link_tx_bytes) &&
            send_error_locked(link, conn) == NL_OK && !is_late(deadline_ns);
 }
 
-/* The same, once a write has taken `done` of it and says why it took no more (0: it was a slice, which was all taken). */
-static bool may_go_on_locked(nl_link *link, nl_conn *conn, size_t rest, size_t done, int e, int64_t deadline_ns) NL_LOCKED
+/* The same, once a write has taken `done` of it and says why it took no more (0: it was a slice, which was all
+ * taken). */
+static bool may_go_on_locked(nl_link *link, nl_conn *conn, size_t rest, size_t done, int e,
+                             int64_t deadline_ns) NL_LOCKED
 {
     if (e)
         return may_stay_locked(link, conn, rest, done > 0, deadline_ns);
@@ -659,8 +667,8 @@ void nl_tx_reply_locked(nl_link *link, uint32_t id, const char *text)
     if (link->tx_fault.code || link->state != NL_LINK_OPEN)
         return;
     if (link->tx.ctl_bytes > NL_CTL_BYTES) {
-        nl_fault_set(&why, NL_EPROTO, 0, "flood: the peer sends to ids that nobody serves, and does not read the replies "
-                     "(%zu bytes of \"%s\" wait)", link->tx.ctl_bytes, text);
+        nl_fault_set(&why, NL_EPROTO, 0, "flood: the peer sends to ids that nobody serves, and does not read the "
+                     "replies (%zu bytes of \"%s\" wait)", link->tx.ctl_bytes, text);
         nl_link_fail_locked(link, &why);
     } else if (nl_tx_queue_locked(link, id, NL_CODE_ERROR, payload, n) == NL_OK) {
         charge_reply(&link->tx, link->tx.bytes - before);   /* written by rx_route_locked when the batch is routed */

@@ -36,10 +36,10 @@ typedef struct nl_scan {
 } nl_scan;
 
 /* `limit` is nl_limits.packet_bytes. `offset` is where p[0] stands in the stream, for the text of the fault only
- * ("at byte 1234 of the stream"). A packet over the limit is NL_SCAN_BAD as soon as its header says so. On M a packet is
- * malformed unless it is an array of 3 whose first two are unsigned integers (id < 2^32, code < 2^16) and whose third is an
- * array; other msgpack (bytes 0xc1, strings, counts beyond what the limit could hold) is skipped or refused as it
- * must be, in O(bytes seen), never by recursion or by memory of declared size. */
+ * ("at byte 1234 of the stream"). A packet over the limit is NL_SCAN_BAD as soon as its header says so. On M a packet
+ * is malformed unless it is an array of 3 whose first two are unsigned integers (id < 2^32, code < 2^16) and whose
+ * third is an array; other msgpack (bytes 0xc1, strings, counts beyond what the limit could hold) is skipped or refused
+ * as it must be, in O(bytes seen), never by recursion or by memory of declared size. */
 nl_scan_result nl_wire_scan(nl_wire wire, const uint8_t *p, size_t n, size_t limit, uint64_t offset,
                             nl_scan *scan, nl_fault *why);
 
@@ -57,8 +57,9 @@ nl_err nl_wire_check(nl_wire wire, const void *payload, size_t len);
  * at most cap; text is cut if it must. */
 size_t nl_wire_error(nl_wire wire, int version, const char *text, uint8_t *out, size_t cap);
 
-/* What a code is, by the catalogue of (wire, version); version -1: the newest of that wire. A code the catalogue does not know
- * is a request, unless it has the answer bit. On 2016 every code without the answer bit but 5 and 6 is a request. */
+/* What a code is, by the catalogue of (wire, version); version -1: the newest of that wire. A code the catalogue does
+ * not know is a request, unless it has the answer bit. On 2016 every code without the answer bit but 5 and 6 is a
+ * request. */
 bool nl_code_is_request(nl_wire wire, int version, uint16_t code);
 /* AddTransaction and AddObject: pushed on the asker's id without the answer bit. */
 bool nl_code_is_push(nl_wire wire, int version, uint16_t code);

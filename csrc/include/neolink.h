@@ -142,7 +142,7 @@ typedef struct nl_link_config {
     nl_limits  limits;
     int        version;         /* protocol number agreed on, -1: none */
     bool       raw;             /* packets as they come, no routing: only send_packet and recv_packet */
-    uint32_t   first_id;        /* tests near the end of the id range; its parity is corrected to the role's; 0: usual */
+    uint32_t   first_id;        /* tests near the end of the id range; made of the role's parity; 0: usual */
     nl_tls_ctx *tls;            /* NULL: plain */
     nl_keepalive keepalive;
 } nl_link_config;
@@ -154,9 +154,9 @@ void nl_link_config_default(nl_link_config *config);
  * inside, up to the deadline: NL_ETIMEOUT, NL_EHANDSHAKE. This one call, for programs without signal handlers, goes on
  * when a signal comes. */
 nl_err nl_link_new(int fd, const nl_link_config *config, int64_t deadline_ns, nl_link **out, nl_fault *why);
-/* The same in three steps, for programs with such handlers. The struct is the caller's; one thread at a time. wait may be
- * called again after NL_EINTR and NL_ETIMEOUT, and goes on where it was. `config` stays until the end, which must follow a
- * successful begin. */
+/* The same in three steps, for programs with such handlers. The struct is the caller's; one thread at a time. wait may
+ * be called again after NL_EINTR and NL_ETIMEOUT, and goes on where it was. `config` stays until the end, which must
+ * follow a successful begin. */
 typedef struct nl_takeover {
     const nl_link_config *config;
     struct nl_tls *tls;
@@ -183,7 +183,8 @@ const struct sockaddr *nl_link_peer(const nl_link *link, socklen_t *len);
  * inside, closes the socket. Idempotent. NL_ETIMEOUT: the time was not enough, the rest was cut (the link is closed all
  * the same). NL_EINTR: call again. */
 nl_err nl_link_close(nl_link *link, int64_t deadline_ns);
-/* The first half of close: refuses new work, wakes everyone, never blocks; queued bytes still leave in the background. */
+/* The first half of close: refuses new work, wakes everyone, never blocks; queued bytes still leave in the
+ * background. */
 void   nl_link_shut(nl_link *link);
 void   nl_link_abort(nl_link *link);                    /* ends it at once, delivers nothing, never blocks */
 
@@ -254,10 +255,12 @@ bool     nl_conn_is_ours(const nl_conn *conn);          /* opened by us, not by 
 nl_link *nl_conn_link(const nl_conn *conn);             /* borrowed: a Conn keeps its link in memory */
 bool     nl_conn_is_closed(nl_conn *conn);              /* closed by us, failed, or its link ended */
 
-/* Returns when the packet is on its way or queued within the budget; `payload` is the caller's again however it returns. */
+/* Returns when the packet is on its way or queued within the budget; `payload` is the caller's again however it
+ * returns. */
 nl_err nl_conn_send(nl_conn *conn, uint16_t code, const void *payload, size_t len, int64_t deadline_ns,
                     bool *maybe_sent);
-/* Packets received before an end stay readable, then comes the end: NL_ECONNCLOSED, NL_ELINKCLOSED, the link's fault. */
+/* Packets received before an end stay readable, then comes the end: NL_ECONNCLOSED, NL_ELINKCLOSED, the link's
+ * fault. */
 nl_err nl_conn_recv(nl_conn *conn, int64_t deadline_ns, nl_packet **out);
 void   nl_conn_close_recv(nl_conn *conn);               /* queued and later requests are answered "connection closed" */
 /* Wakes its calls; a begun send completes; requests that wait unread are answered as those that come later. */
@@ -319,7 +322,9 @@ bool   nl_have_tls(void);
 /* ---- trace -------------------------------------------------------------------------------------------------- */
 
 /* A process-wide ring of what happened. Off it costs one load and one branch per event. */
-typedef enum nl_trace_kind { NL_TRACE_CONNECT, NL_TRACE_ACCEPT, NL_TRACE_SEND, NL_TRACE_RECV, NL_TRACE_CLOSE } nl_trace_kind;
+typedef enum nl_trace_kind {
+    NL_TRACE_CONNECT, NL_TRACE_ACCEPT, NL_TRACE_SEND, NL_TRACE_RECV, NL_TRACE_CLOSE
+} nl_trace_kind;
 typedef struct nl_trace_event {
     int64_t  time_ns;           /* nl_now_ns() */
     uint64_t link;              /* a number that no other link of the process has or will have */

@@ -45,7 +45,7 @@ static inline void nlpy_check_unlocked(void)
 {
     if (nl_locks_held() != 0) {
         fputs("neolink: a lock of the core is held where the GIL is taken\n", stderr);
-        abort();                        /* not Py_FatalError: that keeps faulthandler, and so pytest, from saying where */
+        abort();                        /* Py_FatalError keeps faulthandler, and so pytest, from saying where */
     }
 }
 #else

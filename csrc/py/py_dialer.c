@@ -1,7 +1,8 @@
 /* class Dialer:                                     # internal: neolink.dial() and the asyncio face use it
  *     """A dial of one address."""
  *     def __init__(self, address: tuple[int, Any], *, tls=None, wire="auto", version=None, routing=None,
- *                  accept="queue", keepalive=None, limits=None) -> None: ...               # address: (family, socket address)
+ *                  accept="queue", keepalive=None, limits=None) -> None: ...               # address: (family, socket
+ *                  address)
  *     def wait(self, timeout=None) -> NodeLink: ...                        # connects and shakes hands
  *     def cancel(self) -> None: ...                                        # wait raises LinkClosed
  *

@@ -393,7 +393,8 @@ static PyObject *Link_ask(nlpy_link *self, PyObject *const *args, Py_ssize_t nar
     nlpy_out_release(&out);
     if (err != NL_OK)
         return nlpy_raise(&where, err);
-    err = nl_ask_wait(&ask, NL_TRY, &answer);       /* with the GIL: an answer that comes at once costs no switch of it */
+    /* With the GIL: an answer that comes at once costs no switch of it. */
+    err = nl_ask_wait(&ask, NL_TRY, &answer);
     if (err == NL_ETIMEOUT || err == NL_EINTR)
         NLPY_WAIT(err, nl_ask_wait(&ask, deadline, &answer));
     where.conn_id = ask.conn_id;

@@ -20,7 +20,8 @@
  * clock cannot hold are for ever, what is neither int nor float is TypeError. */
 int nlpy_deadline(PyObject *timeout, int64_t *deadline_ns);
 /* The same for a method that takes nothing but `timeout`, by place or by name. */
-int nlpy_timeout(const char *function, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, int64_t *deadline_ns);
+int nlpy_timeout(const char *function, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+                 int64_t *deadline_ns);
 /* A length of time by the same rules, without a clock. */
 int nlpy_duration(PyObject *seconds, const char *name, int64_t *ns);
 

@@ -23,7 +23,8 @@ typedef struct failing {
 static const failing CALLS[FAULT_KINDS] = {
     [SC_MALLOC] = { "malloc", false, { ENOMEM } },
     [SC_RECV] = { "recv", true, { EINTR, EAGAIN, ECONNRESET, ETIMEDOUT, ENOMEM, EHOSTUNREACH } },
-    [SC_SENDMSG] = { "sendmsg", true, { EINTR, EAGAIN, EPIPE, ECONNRESET, ETIMEDOUT, ENOBUFS, ENOMEM, EPERM, ENETDOWN } },
+    [SC_SENDMSG] = { "sendmsg", true, { EINTR, EAGAIN, EPIPE, ECONNRESET, ETIMEDOUT, ENOBUFS, ENOMEM, EPERM,
+                                         ENETDOWN } },
     [SC_POLL] = { "poll", false, { EINTR, ENOMEM } },
     [SC_EPOLL_CREATE] = { "epoll_create", false, { EMFILE, ENFILE, ENOMEM } },
     [SC_EPOLL_CTL] = { "epoll_ctl", false, { ENOMEM, ENOSPC } },
@@ -273,7 +274,8 @@ static void run_scenario(void **state)
     const char *only = getenv("NL_FAULT");
     size_t len = strlen(s->name);
     char words[160];
-    uint32_t kinds = s->kinds && !getenv("FAULTS_ALL") ? s->kinds : s->openssl ? FAULT_ALL : FAULT_ONLY(FAULT_OPENSSL) - 1;
+    uint32_t every = s->openssl ? FAULT_ALL : FAULT_ONLY(FAULT_OPENSSL) - 1;
+    uint32_t kinds = s->kinds && !getenv("FAULTS_ALL") ? s->kinds : every;
 
     if (only && (strncmp(only, s->name, len) || only[len] != ','))
         return;

@@ -1,11 +1,11 @@
-/* Fails everything once: runs a scenario again and again, and in run n the n-th call of one kind fails with one errno, for
- * every kind, every errno that makes sense for it, and every n until a run ends without having come so far.
+/* Fails everything once: runs a scenario again and again, and in run n the n-th call of one kind fails with one errno,
+ * for every kind, every errno that makes sense for it, and every n until a run ends without having come so far.
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
  * Each run must end, in success or in an error that the scenario lets pass, and leave nothing behind: allocations,
- * descriptors and threads are counted. A run that does not end is ended by a watchdog. Whatever goes wrong, the line that
- * repeats that one run is printed; it is
+ * descriptors and threads are counted. A run that does not end is ended by a watchdog. Whatever goes wrong, the line
+ * that repeats that one run is printed; it is
  *
  *     NL_FAULT=scenario,call,what,n program        e.g. NL_FAULT=ask,recv,ECONNRESET,3
  *
@@ -30,7 +30,7 @@ typedef struct fault_scenario {
     const char *name;
     void      (*run)(void);             /* tidies up after itself, behind a fault_none() */
     bool        openssl;                /* OpenSSL's allocations fail, too */
-    uint32_t    kinds;                  /* 0: every call fails in it; else FAULT_ONLY() bits: others only with FAULTS_ALL */
+    uint32_t    kinds;                  /* 0: every call fails in it; else FAULT_ONLY() bits, without FAULTS_ALL */
 } fault_scenario;
 
 /* The main program. `prepare` and `tidy` may be NULL. */
@@ -40,8 +40,8 @@ int  fault_main(const fault_scenario *scenarios, size_t n, void (*prepare)(void)
 bool fault_breaks_link(void);
 void fault_none(void);                  /* nothing fails from here on */
 bool fault_hit(void);                   /* it has come to the fault of this run */
-/* Did it pass? NL_ENOMEM, NL_ESYS and NL_ELINKDOWN may happen, and what `also` says; nothing of it when the fault is one
- * that has to be got over: a short call, EINTR, EAGAIN. */
+/* Did it pass? NL_ENOMEM, NL_ESYS and NL_ELINKDOWN may happen, and what `also` says; nothing of it when the fault is
+ * one that has to be got over: a short call, EINTR, EAGAIN. */
 bool fault_ok(nl_err e, nl_err also);
 /* Until when to wait for what this fault may have lost: without memory a peer is neither accepted nor answered. */
 int64_t fault_patience(void);

@@ -1,10 +1,10 @@
-/* Fuzzing the openings: any bytes, silences and ends, at both roles on every wire. Bytes one by one must give the verdict that
- * the same bytes give at once.
+/* Fuzzing the openings: any bytes, silences and ends, at both roles on every wire. Bytes one by one must give the
+ * verdict that the same bytes give at once.
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The first byte of an input picks role, wire, TLS and whether a dialer hears first; the second says after how many bytes the
- * peer falls silent or ends; the rest are the peer's first bytes.
+ * The first byte of an input picks role, wire, TLS and whether a dialer hears first; the second says after how many
+ * bytes the peer falls silent or ends; the rest are the peer's first bytes.
  */
 #include <stdint.h>
 #include <stdlib.h>

@@ -1,4 +1,5 @@
-/* Fuzzing the msgpack skipper: bytes in parts give what the same bytes give at once, and it agrees with a plain recursive reader.
+/* Fuzzing the msgpack skipper: bytes in parts give what the same bytes give at once, and it agrees with a plain
+ * recursive reader.
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *

@@ -1,11 +1,12 @@
-/* The test words of the house: links married over a socket pair, plain sockets as peers, patience, threads, and a fixture
- * that counts what is left behind.
+/* The test words of the house: links married over a socket pair, plain sockets as peers, patience, threads, and a
+ * fixture that counts what is left behind.
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
- * No test sleeps to get lucky: it waits until a counter says that the others are where it wants them (wait_until), or it
- * fails. Every wait here has an end, so a hang is a failure with a line number. must() may be used from any thread: on the
- * test's own it fails the test, elsewhere it ends the program, since a test cannot go on without one of its threads.
+ * No test sleeps to get lucky: it waits until a counter says that the others are where it wants them (wait_until), or
+ * it fails. Every wait here has an end, so a hang is a failure with a line number. must() may be used from any thread:
+ * on the test's own it fails the test, elsewhere it ends the program, since a test cannot go on without one of its
+ * threads.
  */
 #ifndef NL_TEST_KIT_H
 #define NL_TEST_KIT_H

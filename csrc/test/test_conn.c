@@ -553,7 +553,8 @@ static void test_answer_races_deadline(void **state)
         }
         wait_until(stats_of(p.client).packets_received == TURNS);
         must(answered + stats_of(p.client).late_answers + stats_of(p.client).ignored_packets == TURNS);
-        must(stats_of(p.client).ignored_packets == 0 || stats_of(p.client).late_answers > 1000);   /* tombs are bounded */
+        /* Tombs are bounded. */
+        must(stats_of(p.client).ignored_packets == 0 || stats_of(p.client).late_answers > 1000);
         must(answered > TURNS / 10 && answered < TURNS);
         nl_conn_close(reader.conn);
         if (other_leads)

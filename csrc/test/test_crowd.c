@@ -2,8 +2,9 @@
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Which thread comes when is the scheduler's choice. So the rules of a crowd are looked at with threads that are on their
- * way for as long as the test likes, because they exist only as a number in the link; real threads have a test of their own.
+ * Which thread comes when is the scheduler's choice. So the rules of a crowd are looked at with threads that are on
+ * their way for as long as the test likes, because they exist only as a number in the link; real threads have a test of
+ * their own.
  */
 #include "link.h"
 

@@ -465,7 +465,8 @@ static void test_bad_arguments_of_a_listener(void **state)
 
 static void test_addresses_in_words(void **state)
 {
-    struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = htons(24210), .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+    struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = htons(24210),
+                                .sin6_addr = IN6ADDR_LOOPBACK_INIT };
     struct sockaddr_in in = loopback();
     struct sockaddr_un un = { .sun_family = AF_UNIX, .sun_path = "/run/neo" };
     socklen_t family = offsetof(struct sockaddr_un, sun_path);
@@ -771,7 +772,8 @@ static void test_failures_are_bounded(void **state)
     nl_listener_rele(l);
 }
 
-/* valgrind plays the limit itself: it lets the kernel accept, closes what that gave, and says EMFILE. The peer is gone then. */
+/* valgrind plays the limit itself: it lets the kernel accept, closes what that gave, and says EMFILE. The peer is gone
+ * then. */
 static bool limit_is_played(void)
 {
     const char *preloaded = getenv("LD_PRELOAD");

@@ -87,8 +87,8 @@ static bool belong_together(nl_link *client, nl_link *server)
     return a->sa_family != AF_INET || (n == m && memcmp(a, b, n) == 0);
 }
 
-/* The listener's end of `link`, unless the handshake failed on that side: then there is a reason, or, for want of memory,
- * only an end of the connection. */
+/* The listener's end of `link`, unless the handshake failed on that side: then there is a reason, or, for want of
+ * memory, only an end of the connection. */
 static nl_link *try_accept(nl_listener *l, nl_link *link)
 {
     struct sockaddr_storage peer;
@@ -200,8 +200,8 @@ static bool try_ctx(nl_tls_ctx **out)
 {
     nl_fault why = { 0 };
     /* a file that could not be taken in for want of memory is unusable, says OpenSSL */
-    bool made = fault_ok(nl_tls_ctx_new(folder_file(&files, "ca"), folder_file(&files, "crt"), folder_file(&files, "key"),
-                                        NULL, "node", out, &why), NL_EINVAL);
+    bool made = fault_ok(nl_tls_ctx_new(folder_file(&files, "ca"), folder_file(&files, "crt"),
+                                        folder_file(&files, "key"), NULL, "node", out, &why), NL_EINVAL);
 
     must(made || (why.code != NL_OK && why.text[0]));
     return made;

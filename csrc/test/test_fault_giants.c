@@ -1,5 +1,5 @@
-/* What a lie about length or count costs in memory: nothing that grows with the lie. Counted in bytes asked for, at the seam
- * of the allocations.
+/* What a lie about length or count costs in memory: nothing that grows with the lie. Counted in bytes asked for, at the
+ * seam of the allocations.
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  */

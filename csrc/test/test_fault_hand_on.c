@@ -1,5 +1,5 @@
-/* The lines that hand on or wake which matter only when the system fails: each test here is the one that notices (test_hand_on.c
- * has the others).
+/* The lines that hand on or wake which matter only when the system fails: each test here is the one that notices
+ * (test_hand_on.c has the others).
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -20,7 +20,8 @@ int sys_fault(sys_call call, size_t *len)
     return call == SC_RECV && atomic_load(&deaf) ? EAGAIN : 0;
 }
 
-/* many_kick_failed: of a batch for which memory does not suffice, those that were queued leave, and nobody has to push. */
+/* many_kick_failed: of a batch for which memory does not suffice, those that were queued leave, and nobody has to
+ * push. */
 static void test_part_of_a_batch_leaves(void **state)
 {
     uint64_t left = 0;
@@ -57,8 +58,8 @@ static void job_send_large(job *j)
     while (j->result == NL_EINTR);
 }
 
-/* tx_failed_wake: a sender waits for room behind a large packet that is written from its owner's memory, so the queue is
- * empty; when that write fails, and nobody has yet read that the peer is gone, it must wake all the same. */
+/* tx_failed_wake: a sender waits for room behind a large packet that is written from its owner's memory, so the queue
+ * is empty; when that write fails, and nobody has yet read that the peer is gone, it must wake all the same. */
 static void test_failed_write_wakes_senders(void **state)
 {
     nl_link_config c = config_of(NL_CLIENT, KIND_2016);

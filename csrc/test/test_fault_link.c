@@ -33,7 +33,8 @@ static bool try_pair(pair *p)
     pair_config c = pair_default(KIND_2016);
     int fd[2];
 
-    c.client.limits.spin_ns = c.server.limits.spin_ns = 0;      /* else a read that finds nothing is made again, often */
+    /* Else a read that finds nothing is made again, often. */
+    c.client.limits.spin_ns = c.server.limits.spin_ns = 0;
     sockets_unix(fd);
     p->client = try_link(fd[0], &c.client);
     p->server = try_link(fd[1], &c.server);
@@ -192,7 +193,8 @@ static void deliver_and_close(pair *p)
         if (ok(nl_conn_new(p->client, &conn)) &&
             ok(nl_conn_send(conn, ASK, bytes, sizeof bytes, in_ms(20), NULL))) {
             while ((e = nl_link_close(p->client, in_ms(2))) == NL_EINTR) ;
-            must(e == NL_ETIMEOUT || (e == NL_OK && fault_breaks_link()));      /* nothing undelivered is called delivered */
+            /* Nothing undelivered is called delivered. */
+            must(e == NL_ETIMEOUT || (e == NL_OK && fault_breaks_link()));
         }
         nl_conn_rele(conn);
     }

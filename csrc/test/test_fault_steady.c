@@ -1,5 +1,5 @@
-/* What an ask costs in the steady state: no allocation, one write, and one read that brings something. Counted at the seam of
- * the system calls.
+/* What an ask costs in the steady state: no allocation, one write, and one read that brings something. Counted at the
+ * seam of the system calls.
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -46,9 +46,9 @@ static void ask_often(nl_link *link, int n)
     }
 }
 
-/* A link that is idle for some milliseconds gives back what it keeps for reuse, and then has to allocate once more. On a slow
- * machine that may happen between any two asks; the link counts it, as it begins to be watched then, and such a run says
- * nothing. */
+/* A link that is idle for some milliseconds gives back what it keeps for reuse, and then has to allocate once more. On
+ * a slow machine that may happen between any two asks; the link counts it, as it begins to be watched then, and such a
+ * run says nothing. */
 static void test_an_ask_allocates_nothing(void **state)
 {
     nl_link_config c = config_of(NL_CLIENT, KIND_2016);

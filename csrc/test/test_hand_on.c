@@ -1,5 +1,5 @@
-/* What is left behind when one of the rarer lines that hand on or wake is missing (core/hand_on.h): each test here is the one
- * that notices.
+/* What is left behind when one of the rarer lines that hand on or wake is missing (core/hand_on.h): each test here is
+ * the one that notices.
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -58,7 +58,8 @@ static void test_late_close_ends_all_the_same(void **state)
     job_start(&reader, job_recv);
     wait_until(stats_of(link).waiters == 1);
     must_be(nl_link_close(link, NL_NOW), NL_ETIMEOUT);
-    must(poll(&(struct pollfd){ .fd = peer, .events = POLLIN }, 1, PATIENCE_MS) == 1);      /* nobody else lets go of it */
+    /* Nobody else lets go of it. */
+    must(poll(&(struct pollfd){ .fd = peer, .events = POLLIN }, 1, PATIENCE_MS) == 1);
     peer_eof(peer);
     job_join(&reader);
     nl_conn_rele(reader.conn);
@@ -93,7 +94,7 @@ static void test_next_closer(void **state)
     wait_until(nl_link_is_closed(link));
     job_start(&second, job_close_once);
     for (int i = 0; i < 200; i++)
-        kit_pause();                                    /* else it comes later, and has nobody to wait for: passes as well */
+        kit_pause();                    /* else it comes later, and has nobody to wait for: passes as well */
     while (!atomic_load(&first.done)) {
         pthread_kill(first.thread, SIGUSR1);
         kit_pause();
@@ -282,7 +283,8 @@ static void test_paused_link_learns_from_its_writer(void **state)
     link_free(link);
 }
 
-/* tx_give_drop: what is queued when the writer finds the peer gone will not leave, and its memory is not held until close. */
+/* tx_give_drop: what is queued when the writer finds the peer gone will not leave, and its memory is not held until
+ * close. */
 static void test_writer_drops_what_cannot_leave(void **state)
 {
     nl_conn *conn;

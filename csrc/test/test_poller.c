@@ -1,4 +1,5 @@
-/* Tests of the background thread: watching, timers, the sweep, letting go, and doing nothing when there is nothing to do.
+/* Tests of the background thread: watching, timers, the sweep, letting go, and doing nothing when there is nothing to
+ * do.
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -35,7 +36,10 @@ static void event(nl_pollee *p, uint32_t events)
 }
 
 static void timer(nl_pollee *p)     { atomic_fetch_add(&of(p)->timers, 1); }
-static bool sweep(nl_pollee *p)     { return atomic_fetch_add(&of(p)->sweeps, 1) + 1 < atomic_load(&of(p)->sweeps_wanted); }
+static bool sweep(nl_pollee *p)
+{
+    return atomic_fetch_add(&of(p)->sweeps, 1) + 1 < atomic_load(&of(p)->sweeps_wanted);
+}
 static void released(nl_pollee *p)  { atomic_fetch_add(&of(p)->released, 1); }
 
 static const nl_pollee_ops ops = { event, timer, sweep, released };
@@ -162,7 +166,8 @@ static void test_idle_is_idle(void **state)
     nl_poller_timer(&c.pollee, in_ms(60));
     before = nl_poller_wakeups();
     wait_until(atomic_load(&c.timers) == 1);
-    must(nl_poller_wakeups() - before <= 3);    /* told of the timer, the timer, one spare: not one per sweep interval */
+    /* Told of the timer, the timer, one spare: not one per sweep interval. */
+    must(nl_poller_wakeups() - before <= 3);
     counter_fini(&c);
 }
 

@@ -106,8 +106,8 @@ static void job_send_once(job *j)
 
 static void job_recv_once(job *j)   { j->result = nl_conn_recv(j->conn, j->deadline, &j->packet); }
 
-/* Until there is no room, and there will be none: the background thread may be about to write what is queued, so the socket
- * must be full, too. Its peer does not read. */
+/* Until there is no room, and there will be none: the background thread may be about to write what is queued, so the
+ * socket must be full, too. Its peer does not read. */
 static void fill_up(nl_link *link, job *filler)
 {
     struct pollfd p = { .fd = nl_link_fd(link), .events = POLLOUT };

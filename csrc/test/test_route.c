@@ -2,9 +2,9 @@
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The link under test is a server's unless said otherwise, and a plain socket plays its peer: so every byte that comes back
- * is seen, and the lack of one, too. To know that nothing was said, the peer asks something that is answered and finds the
- * answer to be the first that comes.
+ * The link under test is a server's unless said otherwise, and a plain socket plays its peer: so every byte that comes
+ * back is seen, and the lack of one, too. To know that nothing was said, the peer asks something that is answered and
+ * finds the answer to be the first that comes.
  */
 #include "kit.h"
 
@@ -440,8 +440,8 @@ static void test_many_dead_ids(void **state)
     scene_end(&s);
 }
 
-/* A burst of requests that nobody serves is no flood as long as the peer reads what it is told: 5000 in one write are one
- * read of the link, and their replies more than NL_CTL_BYTES. */
+/* A burst of requests that nobody serves is no flood as long as the peer reads what it is told: 5000 in one write are
+ * one read of the link, and their replies more than NL_CTL_BYTES. */
 static void reads_refusals(job *j)
 {
     for (; j->n < 5000; j->n++) {
@@ -529,7 +529,8 @@ static void test_flood(void **state)
     free(bytes);
 }
 
-/* S61: packets of one stream are delivered in its order, across Conns: who has seen the later one can have the earlier. */
+/* S61: packets of one stream are delivered in its order, across Conns: who has seen the later one can have the
+ * earlier. */
 static void test_order_across_conns(void **state)
 {
     (void)state;

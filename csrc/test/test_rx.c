@@ -2,14 +2,15 @@
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The counters of nl_stats tell where the token is: so a test can put a thread to sleep as the leader, another behind it,
- * and see that an answer wakes the right one.
+ * The counters of nl_stats tell where the token is: so a test can put a thread to sleep as the leader, another behind
+ * it, and see that an answer wakes the right one.
  */
 #include "kit.h"
 
 #include "poller.h"
 
-/* Leader and follower: the follower's packet comes by the leader's hand; then the leader's own, and the token travels. */
+/* Leader and follower: the follower's packet comes by the leader's hand; then the leader's own, and the token
+ * travels. */
 static void test_token_travels(void **state)
 {
     (void)state;

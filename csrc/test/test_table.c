@@ -2,8 +2,8 @@
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The model is an array indexed by key. Few keys and many operations make runs of neighbours that wrap around the end of
- * the table, which is where backward-shift deletion goes wrong when it goes wrong.
+ * The model is an array indexed by key. Few keys and many operations make runs of neighbours that wrap around the end
+ * of the table, which is where backward-shift deletion goes wrong when it goes wrong.
  */
 #include "kit.h"
 

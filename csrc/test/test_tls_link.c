@@ -406,7 +406,7 @@ static void test_alert_after_the_handshake(void **state)
     link_free(link);
 }
 
-/* ---- peers that never come to a session --------------------------------------------------------------------------- */
+/* ---- peers that never come to a session -------------------------------------------------------------------------- */
 
 /* What nl_link_new says of a peer that has done `act` to its socket. */
 static void takeover_fails(nl_role role, void (*act)(int fd), int64_t deadline_ns, nl_err err, const char *words)
@@ -447,7 +447,8 @@ static void test_takeover_of_strangers(void **state)
         takeover_fails(ROLES[i], act_end, NL_FOREVER, NL_EHANDSHAKE, "closed the socket");
         takeover_fails(ROLES[i], act_plain, NL_FOREVER, NL_EHANDSHAKE, "does not speak TLS: its first byte is 0x47");
     }
-    takeover_fails(NL_SERVER, act_reset, NL_FOREVER, NL_ESYS, "the socket failed");     /* a client meets it as it sends */
+    /* A client meets it as it sends. */
+    takeover_fails(NL_SERVER, act_reset, NL_FOREVER, NL_ESYS, "the socket failed");
 }
 
 /* A session that is cut is told from one that was ended, inside a record as well. */

@@ -55,8 +55,8 @@ static void test_whole_and_in_order(void **state)
     }
 }
 
-/* A link whose peer does not read, filled until nothing more is taken. The socket is a local one: TCP takes a little more
- * when its window is looked at again, however long after. */
+/* A link whose peer does not read, filled until nothing more is taken. The socket is a local one: TCP takes a little
+ * more when its window is looked at again, however long after. */
 typedef struct stuck { nl_link *link; nl_conn *conn; int peer; uint64_t sent; } stuck;
 
 static stuck stuck_new(void)
@@ -198,7 +198,8 @@ static void test_many_wait_for_room(void **state)
     stuck_end(&s);
 }
 
-/* S27: the reader's own replies wait in a queue, and it reads on; when there are too many the link ends, and says so. */
+/* S27: the reader's own replies wait in a queue, and it reads on; when there are too many the link ends, and says
+ * so. */
 static void test_replies_while_writing_is_stuck(void **state)
 {
     static const char packet[] = "\0\0\0\2\0\40\0\0\0\12";

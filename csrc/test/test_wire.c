@@ -103,8 +103,8 @@ static void assert_same_packet(const nl_scan *a, const nl_scan *b)
     assert_int_equal(a->total, b->total);
 }
 
-/* Scans the packet of `total` bytes at p, where n bytes are: whole, byte by byte, and in two parts, split at each offset
- * that `step` divides, and at all near the ends. */
+/* Scans the packet of `total` bytes at p, where n bytes are: whole, byte by byte, and in two parts, split at each
+ * offset that `step` divides, and at all near the ends. */
 static nl_scan assert_packet_split(nl_wire wire, const uint8_t *p, size_t n, size_t total, size_t step)
 {
     nl_scan whole = { 0 }, parts = { 0 };
