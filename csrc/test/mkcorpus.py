@@ -6,7 +6,7 @@ Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-late
 
 Each input begins with the two bytes by which its target chooses what to do: see the head of fuzz_TARGET.c. A capture gives
 its opening (hs), its first packets (wire), or each of its kinds of payload once (mpskip, of wire M). A whole link (link) is fed
-scripts, which no capture has: they are drawn, the same each time.
+scripts, which no capture has: a few that make sense, and others that are drawn, the same each time.
 """
 
 import json
@@ -49,6 +49,12 @@ def mpskip(data: Path) -> Iterator[bytes]:
 
 
 def link(data: Path) -> Iterator[bytes]:
+    """The steps are those of fuzz_link.c: calls below 80, each with its Conn or ask; the peer's above, with three operands."""
+    received = "0000" + "80000001" * 3 + "0200" * 3             # open; three packets come; recv each
+    asked = "0900" + "83000000" * 2 + "0b00" + "0900" + "0c00"  # begin; answered twice; wait; begin; end
+    accepted = "82000001" * 3 + "0101" + "0201" + "040101" + "0701" + "85000000"    # requests; accept, recv, send, close; read
+    for how in range(0, 54, 2):
+        yield bytes([how, 0]) + bytes.fromhex(received + asked + accepted)
     draw = random.Random(1)
     for how in range(60):
         yield bytes([how, draw.choice((0, 8, 16, 24, 48, 7))]) + draw.randbytes(SHORT)
