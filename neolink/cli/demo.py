@@ -78,14 +78,16 @@ def show(link: neolink.NodeLink, code: int, args: argparse.Namespace) -> None:
 
 
 def asks_until(link: neolink.NodeLink, code: int, end: float, timeout: float, times: list[float]) -> None:
-    """Ask one thing after the other, keeping the time of each."""
+    """Ask one thing after the other, at least one, keeping the time of each."""
     clock = time.perf_counter
     before = clock()
-    while before < end:
+    while True:
         link.ask(code, timeout=timeout)
         after = clock()
         times.append(after - before)
         before = after
+        if after >= end:
+            return
 
 
 def one_by_one(link: neolink.NodeLink, code: int, args: argparse.Namespace) -> None:
