@@ -130,3 +130,22 @@ for package in (first, neolink):
 print("both")
 """)
     assert output == "both\n"
+
+
+def test_with_blocks_leave_no_objects():
+    """The interpreter's method cache keeps each name it was asked for: one made anew each time stayed there."""
+    output, _ = run("""
+import gc, sys, neolink
+held = []
+def blocks(times):
+    for i in range(times):
+        a, b = neolink.pair()
+        with a, b:
+            pass
+        held.append(f"{i:05}")      # of the size of such a name, so that the next one lies elsewhere
+    gc.collect()
+    return sys.getallocatedblocks() - len(held)
+before = blocks(10)
+print(blocks(100) - before)
+""")
+    assert int(output) < 20             # 60 when each looks a new name up; some hundreds fill the cache

@@ -117,6 +117,7 @@ static int core_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->dialer_type);
     Py_VISIT(state->tls_type);
     Py_VISIT(state->link_class);
+    Py_VISIT(state->close);
     for (int i = 0; i < EXC_COUNT; i++)
         Py_VISIT(state->exceptions[i]);
     for (int i = 0; i < TYPED_COUNT; i++)
@@ -136,6 +137,7 @@ static int core_clear(PyObject *module)
     Py_CLEAR(state->dialer_type);
     Py_CLEAR(state->tls_type);
     Py_CLEAR(state->link_class);
+    Py_CLEAR(state->close);
     for (int i = 0; i < EXC_COUNT; i++)
         Py_CLEAR(state->exceptions[i]);
     for (int i = 0; i < TYPED_COUNT; i++)

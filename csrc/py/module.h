@@ -36,6 +36,7 @@ typedef struct nlpy_state {
     PyTypeObject *link_class;               /* what dialing and accepting make: neolink.NodeLink once installed */
     PyObject     *exceptions[EXC_COUNT];
     PyObject     *typed[TYPED_COUNT];       /* NULL until installed */
+    PyObject     *close;                    /* "close", interned: the interpreter keeps a name it has looked up */
 } nlpy_state;
 
 /* Py_END_ALLOW_THREADS where the core was called in between. A thread that waits for the GIL with a lock of the core in

@@ -238,7 +238,9 @@ static PyObject *Link_enter(PyObject *self, PyObject *Py_UNUSED(unused))
 
 static PyObject *Link_exit(nlpy_link *self, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(nargs))
 {
-    return PyObject_CallMethod((PyObject *)self, "close", NULL);
+    PyObject *const to[] = {(PyObject *)self};
+
+    return PyObject_VectorcallMethod(self->state->close, to, 1, NULL);
 }
 
 /* ---- Conns ------------------------------------------------------------------------------------------------------ */
@@ -694,7 +696,8 @@ int nlpy_link_setup(PyObject *module)
     nlpy_state *state = nlpy_state_of(module);
 
     state->link_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &Link_spec, NULL);
-    if (!state->link_type)
+    state->close = PyUnicode_InternFromString("close");
+    if (!state->link_type || !state->close)
         return -1;
     state->link_class = (PyTypeObject *)Py_NewRef((PyObject *)state->link_type);
     return PyModule_AddType(module, state->link_type);
