@@ -460,12 +460,13 @@ PERCENTILES = ("p50", "p99", "p99.9")
 
 def half_load(place: Place, contenders: list[Callable[[Server, str], Contender]], server: Server,
               settings: Settings) -> list[Contender]:
-    """Let them race by a schedule of half the speed at which the slowest of them can go."""
+    """Let them race by a schedule that takes half of the slowest one's time: a round trip by schedule costs a sleep and
+    a wake-up more than one of many in a row, about as much again."""
     gap = 0.0
     for make in contenders:
         with make(server, "") as full:
             full.calibrate(settings.round_seconds)
-            gap = max(gap, 2 * full.round(full.operations)[0])
+            gap = max(gap, 4 * full.round(full.operations)[0])
     with ExitStack() as stack:
         paced = [stack.enter_context(make(server, str(round(gap)))) for make in contenders]
         for contender in paced:
