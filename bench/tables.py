@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
-"""Print what was measured as tables of reStructuredText: `python bench/tables.py [--run|--curves|--where FILE]...`."""
+"""Print what was measured as tables of reStructuredText: `python bench/tables.py [--run|--latency|...] FILE ...`."""
 from __future__ import annotations
 
 import argparse
@@ -37,6 +37,15 @@ def run_table(found: dict[str, Any]) -> str:
     return table(("row", "what", "where", "value", "goal"), lines)
 
 
+def latency_table(found: dict[str, Any]) -> str:
+    """Row 15 in microseconds: a line for each contender and place. They are the notes of some of its results."""
+    lines: dict[tuple[str, str], list[str]] = {}
+    for result in next((row["results"] for row in found["rows"] if row["row"] == 15), []):
+        for name, value in result["notes"].items():
+            lines.setdefault((result["place"], name), []).append(value.removesuffix(" us"))
+    return table(("where", "what", "p50", "p99", "p99.9", "CPU time"), [[*key, *cells] for key, cells in lines.items()])
+
+
 def curves_table(found: list[dict[str, Any]]) -> str:
     """A table for each curve: a line for each number, a column for each series."""
     parts = []
@@ -62,12 +71,13 @@ def where_table(found: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Print the tables of the files that are named."""
     parser = argparse.ArgumentParser(description="tables of what was measured")
-    for name in ("run", "curves", "where"):
-        parser.add_argument(f"--{name}", metavar="FILE", help=f"what {name}.py --json wrote")
+    for name, source in (("run", "run"), ("latency", "run"), ("curves", "curves"), ("where", "where")):
+        parser.add_argument(f"--{name}", metavar="FILE", help=f"what {source}.py --json wrote")
+    tables = {"run": run_table, "latency": latency_table, "curves": curves_table, "where": where_table}
     for name, file in vars(parser.parse_args()).items():
         if file:
             with open(file) as opened:
-                print({"run": run_table, "curves": curves_table, "where": where_table}[name](json.load(opened)))
+                print(tables[name](json.load(opened)))
 
 
 if __name__ == "__main__":
