@@ -81,7 +81,7 @@ static inline int listen_and_tell(void)
     socklen_t len = sizeof a;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-    if (fd < 0 || bind(fd, (struct sockaddr *)&a, len) || listen(fd, 128)
+    if (fd < 0 || bind(fd, (struct sockaddr *)&a, len) || listen(fd, 4096)
             || getsockname(fd, (struct sockaddr *)&a, &len))
         die("listen");
     printf("%d\n", ntohs(a.sin_port));
