@@ -555,6 +555,7 @@ static nl_err send_now_locked(nl_link *link, nl_conn *conn, struct iovec iov[2],
 {
     nl_fault why = { 0 };
     nl_err err = NL_OK;
+    bool whole;
     int e;
 
     tx_take_locked(link, NL_TX_THREAD);
@@ -569,10 +570,13 @@ static nl_err send_now_locked(nl_link *link, nl_conn *conn, struct iovec iov[2],
     } else if (iov[0].iov_len + iov[1].iov_len > link->limits.link_tx_bytes && is_late(deadline_ns)) {
         err = NL_ETIMEOUT;                              /* unless an end says more, below */
     }
+    whole = !e;                                         /* no error, and no rest */
     if (e && e != EAGAIN)
         HAND_ON(send_now_give, tx_give_locked(link));
     else
         HAND_ON(send_now_run, tx_run_locked(link, e));
+    if (whole)
+        return NL_OK;               /* it has left, whatever became of the link while its lock was let go of */
     return send_error_locked(link, conn) != NL_OK ? send_error_locked(link, conn) : err;
 }
 
