@@ -260,7 +260,7 @@ class Ends(RuleBasedStateMachine):
         self.arrive(talk, 1 - end, REQUEST, number)
         talk.sides[end].told = 0
         self.settle()
-        assert self.links[end].stats().late_answers == self.late[end]
+        until(lambda: self.links[end].stats().late_answers == self.late[end], "the count of the late answer")
 
     @precondition(live)
     @rule(end=ENDS, how=st.sampled_from(["accept", "recv1", "reply", "thread"]))
