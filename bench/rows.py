@@ -472,7 +472,7 @@ def half_load(place: Place, contenders: list[Callable[[Server, str], Contender]]
         for contender in paced:
             contender.operations = 100 if settings.short else 5000      # of which 5 are over p99.9
             contender.round(contender.operations)
-        for _ in range(min(settings.rounds, 15)):
+        for _ in range(min(settings.rounds, 9)):
             for contender in paced:
                 contender.measure()
     return paced
