@@ -64,6 +64,7 @@ struct nlpy_link {
     nlpy_state *state;          /* borrowed: the type keeps the module */
     nl_link    *link;           /* owned; NULL until __init__ has succeeded, then never again */
     size_t      small;          /* payloads up to this are sent with the GIL held: py_wait.h */
+    int64_t     try_ns;         /* how long a thread may try for the GIL before it sleeps for it: py_wait.h */
     pid_t       pid;            /* who made it: a forked child neither warns nor aborts */
 };
 

@@ -71,7 +71,7 @@ static PyObject *Dialer_wait(nlpy_dialer *self, PyObject *const *args, Py_ssize_
 
     if (nlpy_timeout("wait", args, nargs, kwnames, &deadline) < 0)
         return NULL;
-    NLPY_WAIT(err, nl_dialer_wait(self->dialer, deadline, &link, &why, &report));
+    NLPY_WAIT(0, err, nl_dialer_wait(self->dialer, deadline, &link, &why, &report));
     if (err == NL_OK)
         return nlpy_link_wrap(state, link, &self->limits);
     nlpy_where where = {.state = state, .op = "dial", .conn_id = -1};
