@@ -41,7 +41,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BUSY = "while True: pass"
 MODES = ("plain", "starved", "valgrind")
 PROGRAMS = sorted(path.stem for path in (ROOT / "csrc" / "test").glob("test_*.c"))
-FAILED_PYTHON = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.M)
+FAILED_PYTHON = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.M)
 FAILED_C = re.compile(r"^\[  FAILED  \] (\w+)$", re.M)
 
 
@@ -178,7 +178,7 @@ class Rounds:
 
     def _one_after_the_other(self) -> None:
         while (number := next(self._numbers)) < self._options.times:
-            with tempfile.TemporaryDirectory(prefix="neolink-round-", ignore_cleanup_errors=True) as scratch:
+            with tempfile.TemporaryDirectory(prefix="neolink-", ignore_cleanup_errors=True) as scratch:
                 for job in self._todo:
                     if self._stopped or time.monotonic() > self._end:
                         return

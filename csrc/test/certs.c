@@ -83,7 +83,7 @@ folder folder_new(void)
 
 const char *folder_file(const folder *f, const char *name)
 {
-    static char paths[16][128];
+    static char paths[16][PATH_MAX];
     static unsigned turn;
     char *path = paths[turn++ % 16];
     MUST(snprintf(path, sizeof paths[0], "%s/%s", f->path, name) < (int)sizeof paths[0]);

@@ -9,6 +9,7 @@
 
 #ifndef NL_NO_TLS
 
+#include <limits.h>
 #include <stdbool.h>
 
 #include <openssl/x509v3.h>
@@ -30,7 +31,7 @@ identity identity_new(const identity *ca, const cert_request *request);
 void     identity_free(identity *id);
 
 typedef struct folder {
-    char path[64];
+    char path[PATH_MAX];
 } folder;
 
 folder      folder_new(void);
