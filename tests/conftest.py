@@ -1,6 +1,8 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
-"""Fixtures that the tests share."""
+"""Fixtures that the tests share, and what holds for all of a run."""
 import contextlib
+import gc
+import signal
 import threading
 from collections.abc import Iterator
 
@@ -8,6 +10,19 @@ import pytest
 from support import descriptors, until
 
 import neolink
+
+
+def pytest_sessionstart() -> None:
+    """A shell's background jobs ignore Ctrl-C, and so would this process and the programs that tests start and interrupt."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays until the end. Many tests end with a search for garbage (leaks.py), and looking through all
+    of pytest and hypothesis for it took half the processor time of a run."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
