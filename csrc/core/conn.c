@@ -387,37 +387,33 @@ static nl_err recv1_locked(nl_link *link, unsigned wakes, int64_t deadline_ns, n
     return e;
 }
 
-nl_err nl_link_accept(nl_link *link, int64_t deadline_ns, nl_conn **out)
+/* With a packet: its first one too. wakes: what accept_wakes was when the caller looked; NULL: is now. */
+static nl_err take(nl_link *link, const unsigned *wakes, int64_t deadline_ns, nl_conn **conn, nl_packet **packet)
 {
+    unsigned seen;
     nl_err e;
 
     if (!nl_link_enter(link))
         return NL_EFORKED;
-    e = accept_locked(link, link->accept_wakes, deadline_ns, out);
+    seen = wakes ? *wakes : link->accept_wakes;
+    e = packet ? recv1_locked(link, seen, deadline_ns, conn, packet) : accept_locked(link, seen, deadline_ns, conn);
     nl_link_leave(link);
     return e;
+}
+
+nl_err nl_link_accept(nl_link *link, int64_t deadline_ns, nl_conn **out)
+{
+    return take(link, NULL, deadline_ns, out, NULL);
 }
 
 nl_err nl_link_recv1(nl_link *link, int64_t deadline_ns, nl_conn **conn, nl_packet **packet)
 {
-    nl_err e;
-
-    if (!nl_link_enter(link))
-        return NL_EFORKED;
-    e = recv1_locked(link, link->accept_wakes, deadline_ns, conn, packet);
-    nl_link_leave(link);
-    return e;
+    return take(link, NULL, deadline_ns, conn, packet);
 }
 
 nl_err nl_link_take(nl_link *link, unsigned wakes, nl_conn **conn, nl_packet **packet)
 {
-    nl_err e;
-
-    if (!nl_link_enter(link))
-        return NL_EFORKED;
-    e = packet ? recv1_locked(link, wakes, NL_FOREVER, conn, packet) : accept_locked(link, wakes, NL_FOREVER, conn);
-    nl_link_leave(link);
-    return e;
+    return take(link, &wakes, NL_FOREVER, conn, packet);
 }
 
 void nl_link_close_accept(nl_link *link)
