@@ -300,6 +300,17 @@ move:
     return true;
 }
 
+/* How much one read may take. A large packet is read to its end and no further: the first bytes of the next one would
+ * keep its block from being used again, and would have to be moved. */
+static size_t rx_share(const nl_rx *rx) NL_READER
+{
+    size_t have = rx->end - rx->at, room = rx->block->cap - rx->end, due = have ? 0 : rx->large;
+
+    if (rx->scan.need > NL_BLOCK_BYTES && rx->scan.need > have)
+        due = rx->scan.need - have;
+    return due && due < room ? due : room;
+}
+
 /* One read into the block. >0 bytes came; 0 end of stream; <0 an errno, negated (-EAGAIN: nothing there). */
 static ssize_t rx_read(nl_link *link, int flags, nl_fault *why) NL_READER
 {
@@ -309,7 +320,7 @@ static ssize_t rx_read(nl_link *link, int flags, nl_fault *why) NL_READER
 
     if (!rx_room(link))
         return -ENOMEM;
-    room = rx->block->cap - rx->end;
+    room = rx_share(rx);
     n = io_read(link, rx->block->data + rx->end, room, flags, why);
     rx->held = link->tls && n > 0 &&                    /* full amid a record, perhaps; or an end behind it */
                (n == (ssize_t)room || nl_tls_has_ended(link->tls));

@@ -1,5 +1,6 @@
-/* What an ask costs in the steady state: no allocation, one write, and one read that brings something. Counted at the
- * seam of the system calls.
+/* What things cost in the steady state. An ask: no allocation, one write, and one read that brings something. Large
+ * packets in a row: each is read where it stays, and no read takes bytes of the next. Counted at the seam of the system
+ * calls.
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -7,14 +8,19 @@
 
 #include "sys.h"
 
-#define ASKS 10000
+#define ASKS  10000
+#define LARGE 40
+#define WHOLE (10 + ((size_t)1 << 20))          /* header and payload of a large packet */
 
-static atomic_ulong calls[SC_CALLS];
+static atomic_ulong calls[SC_CALLS], whole_reads, longer_reads;
 
 int sys_fault(sys_call call, size_t *len)
 {
-    (void)len;
     atomic_fetch_add(&calls[call], 1);
+    if (call == SC_RECV) {
+        whole_reads += *len == WHOLE;
+        longer_reads += *len > WHOLE;
+    }
     return 0;
 }
 
@@ -81,9 +87,55 @@ static void test_an_ask_allocates_nothing(void **state)
     close(fd);
 }
 
+static void job_pour(job *j)
+{
+    static const uint8_t payload[WHOLE - 10];
+    nl_packet *request;
+
+    for (int i = 0; i < LARGE; i++) {
+        must_be(nl_conn_recv(j->conn, in_ms(PATIENCE_MS), &request), NL_OK);
+        nl_packet_free(request);
+        must_be(nl_conn_send(j->conn, ANSWER, payload, sizeof payload, in_ms(PATIENCE_MS), NULL), NL_OK);
+    }
+}
+
+/* The first packet shows how large they are. From the second on each first read asks for just that, what is still due
+ * of it is asked for after it, and the block of the one before serves again. Each is asked for by itself, so that the
+ * poller has none to read ahead, which would take a block more. */
+static void test_large_packets_are_read_one_by_one(void **state)
+{
+    pair p = pair_new(KIND_2016);
+    nl_conn *conn = conn_new(p.client);
+    nl_packet *packet;
+    job peer = { 0 };
+
+    (void)state;
+    send_ok(conn, ASK, NULL, 0);
+    peer.conn = accept_ok(p.server);
+    job_start(&peer, job_pour);
+    for (int i = 0; i < LARGE; i++) {
+        if (i == 1)
+            whole_reads = longer_reads = 0;
+        must_be(nl_conn_recv(conn, in_ms(PATIENCE_MS), &packet), NL_OK);
+        must(packet->len == WHOLE - 10);
+        nl_packet_free(packet);
+        if (i < LARGE - 1)
+            send_ok(conn, ASK, NULL, 0);
+    }
+    must(whole_reads >= LARGE - 1);
+    must(longer_reads == 0);
+    job_join(&peer);
+    nl_conn_rele(peer.conn);
+    nl_conn_rele(conn);
+    pair_free(&p);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { TEST(test_an_ask_allocates_nothing) };
+    const struct CMUnitTest tests[] = {
+        TEST(test_an_ask_allocates_nothing),
+        TEST(test_large_packets_are_read_one_by_one),
+    };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
