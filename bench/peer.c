@@ -6,6 +6,7 @@
  *   peer canned N|M LEN TAIL     a server that answers every request with its id followed by TAIL (hex); LEN is how
  *                                many bytes a request has after its id
  *   peer ask PORT SIZE           contender: one round trip after the other, SIZE bytes of payload
+ *   peer apart PORT SIZE         contender: as ask, with a buffer for the request and another for the answer
  *   peer robin PORT SIZE LINKS   contender: as ask, on so many connections in turn
  *   peer window PORT SIZE COUNT  contender: COUNT requests in one write, then their answers
  *   peer notes PORT SIZE         contender: one write per packet, and one round trip at the end of a round
@@ -22,7 +23,7 @@
 static int sock, *socks;
 static size_t size, window;
 static uint32_t next_id = 1;    /* never used twice: a link knows ids that it has closed */
-static uint8_t *space;
+static uint8_t *space, *answers;    /* one and the same, but for apart */
 
 /* ---- node ------------------------------------------------------------------------------------------------------- */
 
@@ -167,7 +168,7 @@ static void ask(long n)
         put_head(space, next_id, ASK, size);
         next_id += 2;
         write_all(sock, space, HEAD + size);
-        read_all(sock, space, HEAD + size);
+        read_all(sock, answers, HEAD + size);
     }
 }
 
@@ -259,7 +260,9 @@ int main(int argc, char **argv)
     if (!strcmp(what, "robin"))
         connect_more(argv[2]);
     space = calloc(1, (strcmp(what, "window") ? 1 : window) * (HEAD + size) + HEAD + BULK);
+    answers = strcmp(what, "apart") ? space : calloc(1, HEAD + size);
     do_rounds(!strcmp(what, "ask")      ? ask
+              : !strcmp(what, "apart")  ? ask
               : !strcmp(what, "robin")  ? robin
               : !strcmp(what, "window") ? ask_window
               : !strcmp(what, "notes")  ? notes
