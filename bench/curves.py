@@ -52,8 +52,9 @@ def payload(settings: Settings) -> Iterator[Point]:
     sizes = [0, 64, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, LARGEST]
     for size in sizes[::4] if settings.short else sizes:
         with (node(ONE_CORE) as server, in_c("peer", "ask", server, ONE_CORE, str(size)) as bare,
+              in_c("peer", "apart", server, ONE_CORE, str(size)) as apart,
               in_c("core", "ask", server, ONE_CORE, str(size)) as core, ExitStack() as stack):
-            ours = [core]
+            ours = [apart, core]
             if installed("neolink"):
                 ours.append(stack.enter_context(in_python("link_ask", server, ONE_CORE, str(size))))
             race([bare, *ours], settings)
