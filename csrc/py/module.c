@@ -5,7 +5,7 @@
  *     have_tls: bool                                                       # built with OpenSSL
  *     def endpoint(target) -> tuple | None: ...                            # (family, address), without a resolver
  *     def check_timeout(timeout) -> None: ...                              # ValueError, TypeError
- *     def _install(link_class, typed) -> None: ...                         # neolink/__init__.py, once
+ *     def _install(link_class, typed) -> None: ...                         # neolink/__init__.py
  *     def _shutdown() -> None: ...                                         # neolink/__init__.py, atexit
  *     def _trace_start(…), _trace_stop(), _trace_read(…)                   # py_trace.c
  *
@@ -28,13 +28,23 @@ static const char *const typed_names[TYPED_COUNT] = {
     [TYPED_PACKET_MESSAGE] = "packet_message",
 };
 
+/* An attribute of the module, kept by the list of what was installed. Borrowed. */
+static PyObject *install_one(nlpy_state *state, PyObject *typed, const char *name)
+{
+    PyObject *function = PyObject_GetAttrString(typed, name);
+    int rc = function ? PyList_Append(state->installed, function) : -1;
+
+    Py_XDECREF(function);
+    return rc < 0 ? NULL : function;
+}
+
 PyDoc_STRVAR(install_doc, "_install($module, link_class, typed, /)\n--\n\n"
                           "Name the class of links made here, and the module that knows typed messages.");
 
 static PyObject *core_install(PyObject *module, PyObject *args)
 {
     nlpy_state *state = nlpy_state_of(module);
-    PyObject *link_class, *typed;
+    PyObject *link_class, *typed, *functions[TYPED_COUNT];
 
     if (!PyArg_ParseTuple(args, "O!O:_install", &PyType_Type, &link_class, &typed))
         return NULL;
@@ -42,13 +52,14 @@ static PyObject *core_install(PyObject *module, PyObject *args)
         PyErr_SetString(PyExc_TypeError, "link_class must be a subclass of neolink._core.NodeLink");
         return NULL;
     }
-    for (int i = 0; i < TYPED_COUNT; i++) {
-        PyObject *function = PyObject_GetAttrString(typed, typed_names[i]);
-        if (!function)
+    if (PyList_Append(state->installed, link_class) < 0)
+        return NULL;
+    for (int i = 0; i < TYPED_COUNT; i++)
+        if (!(functions[i] = install_one(state, typed, typed_names[i])))
             return NULL;
-        Py_XSETREF(state->typed[i], function);
-    }
-    Py_SETREF(state->link_class, (PyTypeObject *)Py_NewRef(link_class));
+    for (int i = 0; i < TYPED_COUNT; i++)
+        state->typed[i] = functions[i];
+    state->link_class = (PyTypeObject *)link_class;
     Py_RETURN_NONE;
 }
 
@@ -96,6 +107,8 @@ static PyMethodDef core_methods[] = {
 
 static int core_exec(PyObject *module)
 {
+    if (!(nlpy_state_of(module)->installed = PyList_New(0)))
+        return -1;
     if (nlpy_err_setup(module) < 0 || nlpy_packet_setup(module) < 0 ||
         nlpy_conn_setup(module) < 0 || nlpy_request_setup(module) < 0 || nlpy_link_setup(module) < 0 ||
         nlpy_tls_setup(module) < 0 || nlpy_dialer_setup(module) < 0 || nlpy_listener_setup(module) < 0)
@@ -116,12 +129,10 @@ static int core_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->listener_type);
     Py_VISIT(state->dialer_type);
     Py_VISIT(state->tls_type);
-    Py_VISIT(state->link_class);
+    Py_VISIT(state->installed);
     Py_VISIT(state->close);
     for (int i = 0; i < EXC_COUNT; i++)
         Py_VISIT(state->exceptions[i]);
-    for (int i = 0; i < TYPED_COUNT; i++)
-        Py_VISIT(state->typed[i]);
     return 0;
 }
 
@@ -136,12 +147,13 @@ static int core_clear(PyObject *module)
     Py_CLEAR(state->listener_type);
     Py_CLEAR(state->dialer_type);
     Py_CLEAR(state->tls_type);
-    Py_CLEAR(state->link_class);
     Py_CLEAR(state->close);
     for (int i = 0; i < EXC_COUNT; i++)
         Py_CLEAR(state->exceptions[i]);
     for (int i = 0; i < TYPED_COUNT; i++)
-        Py_CLEAR(state->typed[i]);
+        state->typed[i] = NULL;
+    state->link_class = NULL;
+    Py_CLEAR(state->installed);
     return 0;
 }
 
@@ -152,6 +164,9 @@ static void core_free(void *module)
 
 static PyModuleDef_Slot core_slots[] = {
     {Py_mod_exec, core_exec},
+#ifdef Py_mod_gil
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},  /* module.h: what stands in its place */
+#endif
     {0, NULL},
 };
 

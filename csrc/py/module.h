@@ -6,8 +6,10 @@
  * is one core call with a deadline, made without the GIL (py_wait.h); whatever fails goes through one translator
  * (py_err.c). Names: Link_ask is NodeLink.ask as the class reads in Python; nlpy_ is shared between these files.
  *
- * The GIL guards every field of every struct below. The core's own locks are never held while the GIL is taken, and no
- * core call that can wait is made with the GIL held; calls with NL_NOW do not wait.
+ * Nothing below needs the GIL to be right, for there are builds of Python without one (docs/design.rst). A field is set
+ * before a second thread can know of its object and then stays, or it is atomic, or a critical section guards it; the
+ * comments name the latter two. The core's own locks are never held while the GIL is taken, and no core call that can
+ * wait is made with the GIL held; calls with NL_NOW do not wait.
  */
 #ifndef NLPY_MODULE_H
 #define NLPY_MODULE_H
@@ -15,7 +17,15 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <stdatomic.h>
+
 #include "neolink.h"
+
+/* They came with Python 3.13. Where there is a GIL they are mere braces, in later versions too. */
+#ifndef Py_BEGIN_CRITICAL_SECTION
+#define Py_BEGIN_CRITICAL_SECTION(object) {
+#define Py_END_CRITICAL_SECTION() }
+#endif
 
 /* Exceptions, by the place of their class in the module state; py_err.c has the names. */
 typedef enum nlpy_exc {
@@ -33,10 +43,13 @@ typedef struct nlpy_link nlpy_link;
 
 typedef struct nlpy_state {
     PyTypeObject *link_type, *conn_type, *packet_type, *request_type, *listener_type, *dialer_type, *tls_type;
-    PyTypeObject *link_class;               /* what dialing and accepting make: neolink.NodeLink once installed */
     PyObject     *exceptions[EXC_COUNT];
-    PyObject     *typed[TYPED_COUNT];       /* NULL until installed */
     PyObject     *close;                    /* "close", interned: the interpreter keeps a name it has looked up */
+    /* What _install() set, to be set anew when neolink is reloaded: atomic, and borrowed from `installed`, a list that
+     * keeps all there ever was, for another thread may be about to call what is replaced. */
+    PyObject     *installed;
+    _Atomic(PyTypeObject *) link_class;     /* what dialing and accepting make: neolink.NodeLink once installed */
+    _Atomic(PyObject *) typed[TYPED_COUNT]; /* NULL until installed */
 } nlpy_state;
 
 /* Py_END_ALLOW_THREADS where the core was called in between. A thread that waits for the GIL with a lock of the core in
@@ -62,7 +75,8 @@ nlpy_state *nlpy_state_of(PyObject *module);
 struct nlpy_link {
     PyObject_HEAD
     nlpy_state *state;          /* borrowed: the type keeps the module */
-    nl_link    *link;           /* owned; NULL until __init__ has succeeded, then never again */
+    atomic_bool claimed;        /* somebody is in __init__, or it has succeeded */
+    _Atomic(nl_link *) link;    /* owned; NULL until __init__ has succeeded, then never again; set after those below */
     size_t      small;          /* payloads up to this are sent with the GIL held: py_wait.h */
     int64_t     try_ns;         /* how long a thread may try for the GIL before it sleeps for it: py_wait.h */
     pid_t       pid;            /* who made it: a forked child neither warns nor aborts */
@@ -85,6 +99,14 @@ typedef struct nlpy_conn {
     nlpy_link *link;            /* strong: Conn.link is the very object it came from */
     PyObject  *weakrefs;
 } nlpy_conn;
+
+/* For a dealloc: `list` is the object's. Where there is no GIL, a weak reference that another thread lets go of takes
+ * itself off the list at the same time. */
+static inline void nlpy_clear_weakrefs(PyObject *object, PyObject **list)
+{
+    if (__atomic_load_n(list, __ATOMIC_ACQUIRE))
+        PyObject_ClearWeakRefs(object);
+}
 
 /* Each makes one type and puts it into the state and the module. 0 or -1 with an exception, as all below. */
 int nlpy_packet_setup(PyObject *module);

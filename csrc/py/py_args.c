@@ -125,12 +125,13 @@ int nlpy_out_parse(nlpy_state *state, nlpy_out *out, PyObject *first, PyObject *
 PyObject *nlpy_typed_call(nlpy_state *state, nlpy_typed function, PyObject *self, PyObject *message, PyObject *timeout)
 {
     PyObject *args[] = {self, message, timeout ? timeout : Py_None};
+    PyObject *typed = state->typed[function];
 
-    if (!state->typed[function]) {
+    if (!typed) {
         PyErr_SetString(PyExc_RuntimeError, "typed messages need the whole package: import neolink");
         return NULL;
     }
-    return PyObject_Vectorcall(state->typed[function], args, message ? 3 : 1, NULL);
+    return PyObject_Vectorcall(typed, args, message ? 3 : 1, NULL);
 }
 
 PyObject *nlpy_no_pickle(PyObject *self, PyObject *Py_UNUSED(unused))

@@ -40,8 +40,7 @@ static void Conn_dealloc(nlpy_conn *self)
     PyTypeObject *type = Py_TYPE(self);
 
     PyObject_GC_UnTrack(self);
-    if (self->weakrefs)
-        PyObject_ClearWeakRefs((PyObject *)self);
+    nlpy_clear_weakrefs((PyObject *)self, &self->weakrefs);
     nl_conn_rele(self->conn);
     Py_XDECREF(self->link);
     type->tp_free(self);

@@ -8,15 +8,16 @@
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
- * A wait that is interrupted by a signal goes on where it was. The core's dialer is freed with the object, which a
- * call of wait keeps alive: so nobody can be inside then.
+ * A wait that is interrupted by a signal goes on where it was. One thread at a time may wait, as the core wants it. The
+ * core's dialer is freed with the object, which a call of wait keeps alive: so nobody can be inside then.
  */
 #include "py_wait.h"
 
 typedef struct nlpy_dialer {
     PyObject_HEAD
-    nl_dialer *dialer;      /* owned */
-    nl_limits  limits;      /* what its link will have */
+    nl_dialer  *dialer;     /* owned */
+    nl_limits   limits;     /* what its link will have */
+    atomic_bool waiting;    /* a thread is in wait() */
 } nlpy_dialer;
 
 static void Dialer_dealloc(nlpy_dialer *self)
@@ -71,7 +72,12 @@ static PyObject *Dialer_wait(nlpy_dialer *self, PyObject *const *args, Py_ssize_
 
     if (nlpy_timeout("wait", args, nargs, kwnames, &deadline) < 0)
         return NULL;
+    if (atomic_exchange(&self->waiting, true)) {
+        PyErr_SetString(PyExc_RuntimeError, "another thread is in wait() of this Dialer");
+        return NULL;
+    }
     NLPY_WAIT(0, err, nl_dialer_wait(self->dialer, deadline, &link, &why, &report));
+    self->waiting = false;
     if (err == NL_OK)
         return nlpy_link_wrap(state, link, &self->limits);
     nlpy_where where = {.state = state, .op = "dial", .conn_id = -1};

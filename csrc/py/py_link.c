@@ -59,15 +59,17 @@ static void link_fill(nlpy_link *self, nl_link *link, const nl_limits *limits)
     const size_t head_max = 64;         /* more than any wire puts in front of a payload */
     size_t budget = limits->link_tx_bytes > head_max ? limits->link_tx_bytes - head_max : 0;
 
-    self->link = link;
     self->small = budget < NLPY_SMALL ? budget : NLPY_SMALL;
     self->try_ns = nl_link_spin_ns(link);
     self->pid = getpid();
+    self->claimed = true;
+    self->link = link;                  /* last: whoever sees it sees the others */
 }
 
 PyObject *nlpy_link_wrap(nlpy_state *state, nl_link *link, const nl_limits *limits)
 {
-    nlpy_link *self = (nlpy_link *)state->link_class->tp_alloc(state->link_class, 0);
+    PyTypeObject *type = state->link_class;
+    nlpy_link *self = (nlpy_link *)type->tp_alloc(type, 0);
 
     if (!self) {
         nl_link_rele(link);
@@ -149,7 +151,7 @@ static void take_from(PyObject *let_go)
     Py_XDECREF(fd);
 }
 
-static int Link_init(nlpy_link *self, PyObject *args, PyObject *kwargs)
+static int link_make(nlpy_link *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"fd", "role", "wire", "routing", "accept", "tls", "keepalive", "limits", "raw", "first_id",
                             "timeout", "let_go", NULL};
@@ -164,10 +166,6 @@ static int Link_init(nlpy_link *self, PyObject *args, PyObject *kwargs)
                                      &options.routing, &options.accept, &options.tls, &options.keepalive,
                                      &options.limits, &raw, &first_id, &timeout, &let_go))
         return -1;
-    if (self->link) {
-        PyErr_SetString(PyExc_RuntimeError, "NodeLink.__init__() was called already");
-        return -1;
-    }
     if (timeout && nlpy_deadline(timeout, &deadline) < 0)
         return -1;
     nl_link_config_default(&config);
@@ -192,6 +190,19 @@ static int Link_init(nlpy_link *self, PyObject *args, PyObject *kwargs)
     }
     nlpy_where where = {.state = self->state, .op = "NodeLink", .conn_id = -1};
     nlpy_raise_why(&where, err, &why, NULL);
+    return -1;
+}
+
+/* Its handshake waits without the GIL: of several threads that come here with the same object, one makes the link. */
+static int Link_init(nlpy_link *self, PyObject *args, PyObject *kwargs)
+{
+    if (atomic_exchange(&self->claimed, true)) {
+        PyErr_SetString(PyExc_RuntimeError, "NodeLink.__init__() was called already");
+        return -1;
+    }
+    if (link_make(self, args, kwargs) == 0)
+        return 0;
+    self->claimed = false;
     return -1;
 }
 
@@ -700,6 +711,6 @@ int nlpy_link_setup(PyObject *module)
     state->close = PyUnicode_InternFromString("close");
     if (!state->link_type || !state->close)
         return -1;
-    state->link_class = (PyTypeObject *)Py_NewRef((PyObject *)state->link_type);
+    state->link_class = state->link_type;
     return PyModule_AddType(module, state->link_type);
 }

@@ -26,8 +26,8 @@ typedef struct nlpy_listener {
     nl_listener *listener;  /* owned */
     PyObject    *weakrefs;
     nl_limits    limits;    /* what its links have */
-    nl_throttle  throttle;  /* of what is logged; the GIL guards it */
-    bool         closed;
+    nl_throttle  throttle;  /* of what is logged; the object's critical section guards it */
+    atomic_bool  closed;
 } nlpy_listener;
 
 static nlpy_where here(nlpy_state *state, const char *op)
@@ -39,8 +39,7 @@ static void Listener_dealloc(nlpy_listener *self)
 {
     PyTypeObject *type = Py_TYPE(self);
 
-    if (self->weakrefs)
-        PyObject_ClearWeakRefs((PyObject *)self);
+    nlpy_clear_weakrefs((PyObject *)self, &self->weakrefs);
     nl_listener_rele(self->listener);
     type->tp_free(self);
     Py_DECREF(type);
@@ -109,6 +108,17 @@ static void bare_reason(const nl_fault *why, char *text, size_t size)
         *count = 0;
 }
 
+/* Whether this failure shall be told. */
+static bool pass(nlpy_listener *self, const char *reason, uint64_t *others)
+{
+    bool passed;
+
+    Py_BEGIN_CRITICAL_SECTION(self);
+    passed = nl_throttle_pass(&self->throttle, reason, nl_now_ns(), others);
+    Py_END_CRITICAL_SECTION();
+    return passed;
+}
+
 /* A peer that failed its handshake: one line in the log, unless there is one of its kind already. 0, or -1 when logging
  * raised. */
 static int log_failed(nlpy_listener *self, const nl_fault *why, const nl_hs_report *report,
@@ -118,7 +128,7 @@ static int log_failed(nlpy_listener *self, const nl_fault *why, const nl_hs_repo
     uint64_t others = why->others;
 
     bare_reason(why, reason, sizeof reason);
-    if (!nl_throttle_pass(&self->throttle, reason, nl_now_ns(), &others))
+    if (!pass(self, reason, &others))
         return 0;
     if (others)
         snprintf(more, sizeof more, "; and %llu more failed", (unsigned long long)others);

@@ -160,10 +160,10 @@ class ServerNode:
         self._threads.clear()
 
     def _spawn(self, work: Callable[..., None], *arguments: Any) -> None:
-        self._threads = [thread for thread in self._threads if thread.is_alive()]
         thread = threading.Thread(target=work, args=arguments, name=f"neolink-{self.type.name.lower()}", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        with self.state.lock:                   # a node that is started again may be accepting the last of before
+            thread.start()
+            self._threads = [each for each in self._threads if each.is_alive()] + [thread]
 
     def _accept(self, listener: neolink.Listener) -> None:
         for link in listener:
