@@ -5,13 +5,14 @@ own, and a link that is full.
 The codec here is the tests' own, so that a mistake of the core's is not made twice.
 """
 import contextlib
-import math
 import os
 import resource
 import socket
+import statistics
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -239,23 +240,58 @@ def memory() -> int:
 
 
 # ---- rates
+#
+# Rates are compared as processor time for the same work, in two ways that take turns. Wall time says more about what
+# the machine does, so of that the fastest tenth of the turns is looked at, in which nobody was put aside: a wait that
+# should not be there is in all of them, and far over what is allowed.
 
 
-def chance(heads: int, tosses: int) -> float:
-    """That a fair coin shows so many heads or more."""
-    return sum(math.comb(tosses, k) for k in range(heads, tosses + 1)) / 2**tosses
+def is_above(bound: float, measure: Callable[[], float], lead: int = 35, rounds_max: int = 40 * 35 * 35) -> bool:
+    """Whether what `measure` returns is above the bound more often than it is not.
 
-
-def median_is_above(bound: float, measure: Callable[[], float], sure: float = 1e-6, tosses_max: int = 3000) -> bool:
-    """Whether the median of what `measure` returns is above: measured until a sign test is sure of either.
-
-    So a machine that is busy with other things makes it take longer, and does not decide it.
+    A walk: a step up for each value above, down for each other, until it is `lead` steps away from where it began. When
+    three in five values are above, it ends below once in (3/2)^35, or 1.5 million, cases, after 175 rounds in the mean;
+    when as many are above as are not, a coin decides, after 35^2 rounds in the mean, and almost never `rounds_max`.
     """
-    above = 0
-    for n in range(1, tosses_max):
-        above += measure() > bound
-        if chance(above, n) < sure:
-            return True
-        if chance(n - above, n) < sure:
-            return False
-    return False
+    steps = 0
+    for _ in range(rounds_max):
+        steps += 1 if measure() > bound else -1
+        if abs(steps) == lead:
+            break
+    return steps > 0
+
+
+class Cost(NamedTuple):
+    """What some work took, in seconds."""
+
+    cpu: float
+    wall: float
+
+
+def cost(work: Callable[[], object], cpu_clock: Callable[[], float] = time.process_time) -> Cost:
+    """What one turn of `work` takes."""
+    cpu, wall = cpu_clock(), time.perf_counter()
+    work()
+    return Cost(cpu_clock() - cpu, time.perf_counter() - wall)
+
+
+def keeps_its_rate(solo: Callable[[], Cost], loaded: Callable[[], Cost], share: float = 0.9,
+                   wall_share: float = 0.5) -> bool:
+    """Whether a turn of `loaded` is done at that share of the rate of `solo` or more.
+
+    A round is some turns of each, alternating; what is saved in one may be paid in the next, so their sums are compared.
+    """
+    ways = solo, loaded
+    took: tuple[list[Cost], list[Cost]] = [], []
+
+    def rate() -> float:
+        for n in range(8):
+            for which in ((0, 1), (1, 0))[n % 2]:
+                took[which].append(ways[which]())
+        alone, with_it = (sum(each.cpu for each in costs[-8:]) for costs in took)
+        return alone / with_it
+
+    if not is_above(share, rate):
+        return False
+    alone, with_it = (statistics.quantiles([each.wall for each in costs], n=10)[0] for costs in took)
+    return alone / with_it > wall_share
