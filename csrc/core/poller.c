@@ -218,6 +218,7 @@ static void *run(void *arg)
 
     (void)arg;
     on_poller_thread = true;
+    pthread_setname_np(pthread_self(), NL_POLLER_NAME);
     for (;;) {
         int ms, n;
 

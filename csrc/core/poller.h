@@ -40,6 +40,7 @@ struct nl_pollee {
     nl_pollee *retire_next;         /* [poller's thread] once retired */
 };
 
+#define NL_POLLER_NAME  "neolink"           /* of the thread, in top -H and gdb */
 #define NL_SWEEP_NS     INT64_C(2000000)    /* how long a link just read by a thread may stay unwatched ... */
 #define NL_SWEEP_MAX_NS INT64_C(16000000)   /* ... and when the swept were all in use, again and again */
 

@@ -618,17 +618,21 @@ nl_err nl_rx_wait_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
 
 /* ---- the poller's side ------------------------------------------------------------------------------------------ */
 
-/* How many reads the poller makes for one link before it looks after others. */
-#define POLLER_READS 16
+/* How much the poller does for one link before it looks after others: so many reads, and none after so many packets. A
+ * read of the smallest packets brings thousands, and each costs as much as a large one. */
+#define POLLER_READS   16
+#define POLLER_PACKETS 1024
 
 static void rx_poller_turn_locked(nl_link *link) NL_LOCKED
 {
+    uint64_t enough = link->stats.packets_received + POLLER_PACKETS;
     bool slept = true;
     ssize_t n = 0;
 
     rx_take_locked(link, NL_RX_POLLER);
     link->stats.poller_reads++;
-    for (int i = 0; i < POLLER_READS && n == 0 && rx_may_read(link) && nl_list_empty(&link->rx.waiters); i++)
+    for (int i = 0; i < POLLER_READS && n == 0 && rx_may_read(link) && nl_list_empty(&link->rx.waiters) &&
+                    link->stats.packets_received < enough; i++)
         n = rx_turn_locked(link, NULL, NL_NOW, &slept);
     HAND_ON(rx_poller_give, rx_give_locked(link));
 }
