@@ -276,6 +276,21 @@ static void fork_parent(void) NL_RELEASE(nl_poller_mu, nl_block_cache_mu, nl_tra
     poller_unlock();
 }
 
+static bool count_forks_locked(void) NL_REQUIRES(nl_poller_mu)
+{
+    if (!poller.atfork)
+        poller.atfork = pthread_atfork(fork_prepare, fork_parent, fork_child) == 0;
+    return poller.atfork;
+}
+
+/* From the start: a dialer, or a socket that is being taken over, may be older than the first link and its thread. */
+__attribute__((constructor)) static void count_forks(void)
+{
+    poller_lock();
+    count_forks_locked();               /* if not, start_locked tries again */
+    poller_unlock();
+}
+
 static nl_err open_locked(void) NL_REQUIRES(nl_poller_mu)
 {
     struct epoll_event ev = { .events = EPOLLIN, .data.ptr = NULL };
@@ -306,11 +321,8 @@ static nl_err start_locked(void) NL_REQUIRES(nl_poller_mu)
 
     if (poller.running)
         return NL_OK;
-    if (!poller.atfork) {
-        if (pthread_atfork(fork_prepare, fork_parent, fork_child) != 0)
-            return NL_ENOMEM;
-        poller.atfork = true;
-    }
+    if (!count_forks_locked())
+        return NL_ENOMEM;
     if (open_locked() != NL_OK) {
         close_locked();
         return NL_ESYS;

@@ -631,7 +631,8 @@ static void rx_poller_turn_locked(nl_link *link) NL_LOCKED
 
     rx_take_locked(link, NL_RX_POLLER);
     link->stats.poller_reads++;
-    for (int i = 0; i < POLLER_READS && n == 0 && rx_may_read(link) && nl_list_empty(&link->rx.waiters) &&
+    /* Once in any case: a waiter on the list may be ready and not have come to run yet, and then nobody else reads. */
+    for (int i = 0; i < POLLER_READS && n == 0 && rx_may_read(link) && (!i || nl_list_empty(&link->rx.waiters)) &&
                     link->stats.packets_received < enough; i++)
         n = rx_turn_locked(link, NULL, NL_NOW, &slept);
     HAND_ON(rx_poller_give, rx_give_locked(link));

@@ -186,6 +186,27 @@ void pem_text(const char *path, const char *text)
     fclose(file);
 }
 
+/* ---- for tests of something else --------------------------------------------------------------------------------- */
+
+nl_tls_ctx *tls_ctx_new(void)
+{
+    identity ca = identity_new(NULL, &(cert_request){ "CA", NULL, -60, 3600 });
+    identity node = identity_new(&ca, &(cert_request){ "node", NULL, -60, 3600 });
+    folder f = folder_new();
+    nl_tls_ctx *ctx;
+    nl_fault why;
+
+    pem_certificate(folder_file(&f, "ca"), ca.cert);
+    pem_certificate(folder_file(&f, "crt"), node.cert);
+    pem_key(folder_file(&f, "key"), node.key, NULL);
+    MUST(nl_tls_ctx_new(folder_file(&f, "ca"), folder_file(&f, "crt"), folder_file(&f, "key"), NULL, NULL, &ctx,
+                        &why) == NL_OK);
+    folder_remove(&f);
+    identity_free(&node);
+    identity_free(&ca);
+    return ctx;
+}
+
 #else
 typedef int certs_need_openssl;     /* a translation unit must not be empty */
 #endif

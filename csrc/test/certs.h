@@ -14,6 +14,8 @@
 
 #include <openssl/x509v3.h>
 
+#include "neolink.h"
+
 typedef struct identity {
     X509     *cert;
     EVP_PKEY *key;
@@ -45,6 +47,8 @@ void pem_key(const char *path, EVP_PKEY *key, const char *passphrase);  /* NULL:
 /* A CRL of `ca` that revokes `revoked` (NULL: nobody); `append`: behind what is there. */
 void pem_crl(const char *path, const identity *ca, X509 *revoked, bool append);
 void pem_text(const char *path, const char *text);
+
+nl_tls_ctx *tls_ctx_new(void);      /* of a node of a new CA, which it trusts: for both ends */
 
 #endif
 #endif

@@ -1,18 +1,36 @@
-/* Races that need the system's help: here it hands out what was received byte by byte, so a reader never catches up.
+/* Races that need the system's help: here it hands out what was received byte by byte, so a reader never catches up;
+ * interrupts whoever polls; or keeps a thread where it falls asleep.
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  */
 #include "kit.h"
 
+#include "certs.h"
 #include "sys.h"
 
 static atomic_bool slow;            /* recv gives one byte */
 static atomic_bool interrupted;     /* a signal comes to whoever polls */
 
+
+/* Where a thread comes no further until it is let go; the call then fails so, or goes on (0). */
+typedef struct stop { sys_call at; int then; atomic_bool reached, let_go; } stop;
+static _Thread_local stop *my_stop;
+
+static int stay(stop *s)
+{
+    bool first = !atomic_exchange(&s->reached, true);
+
+    while (!atomic_load(&s->let_go))
+        kit_pause();
+    return first ? s->then : 0;
+}
+
 int sys_fault(sys_call call, size_t *len)
 {
     if (call == SC_RECV && atomic_load(&slow))
         *len = 1;
+    if (my_stop && call == my_stop->at)
+        return stay(my_stop);
     return call == SC_POLL && atomic_load(&interrupted) ? EINTR : 0;
 }
 
@@ -95,9 +113,189 @@ static void test_interrupted_close_delivers(void **state)
     close(fd[1]);
 }
 
+static void job_close_once(job *j)
+{
+    my_stop = j->arg;
+    j->result = nl_link_close(j->link, j->deadline);
+}
+
+static void job_recv_late(job *j)
+{
+    my_stop = j->arg;
+    job_recv(j);
+}
+
+static void job_fill_late(job *j)
+{
+    my_stop = j->arg;
+    job_fill(j);
+}
+
+/* S10: another thread aborts while a close delivers, and leaves the finish to it; then a signal calls that closer away.
+ * It must finish before it goes. */
+static void test_abort_beside_an_interrupted_close(void **state)
+{
+    nl_link_config c = config_of(NL_SERVER, KIND_2016);
+    stop polls = { .at = SC_POLL, .then = EINTR };
+    job closer = { .deadline = NL_FOREVER, .arg = &polls };
+    static uint8_t bytes[4 << 20];
+    nl_conn *conn;
+    int fd[2];
+
+    (void)state;
+    sockets_small(fd);
+    conn = conn_new(closer.link = link_over(fd[0], &c));
+    send_ok(conn, ASK, bytes, sizeof bytes);
+    job_start(&closer, job_close_once);
+    wait_until(atomic_load(&polls.reached));
+    nl_link_abort(closer.link);
+    must(nl_link_fd(closer.link) >= 0);                 /* it is the closer's */
+    atomic_store(&polls.let_go, true);
+    job_join(&closer);
+    must_be(closer.result, NL_EINTR);
+    must(nl_link_fd(closer.link) == -1);
+    nl_conn_rele(conn);
+    link_free(closer.link);
+    close(fd[1]);
+}
+
+/* close_next: a signal takes the one closer out of close while a call is still inside, so another that waits for it
+ * must go on in its place. */
+static void test_next_closer(void **state)
+{
+    nl_link_config c = config_of(NL_SERVER, KIND_2016);
+    stop sends = { .at = SC_FUTEX }, waits = { .at = SC_FUTEX, .then = EINTR };
+    stop follows = { .at = SC_FUTEX, .let_go = true };
+    job sender = { .deadline = NL_FOREVER, .arg = &sends };
+    job first = { .deadline = NL_FOREVER, .arg = &waits }, second = { .deadline = NL_FOREVER, .arg = &follows };
+    int peer;
+
+    (void)state;
+    first.link = second.link = link_and_peer(&c, true, &peer);
+    sender.conn = conn_new(first.link);
+    job_start(&sender, job_fill_late);                  /* until it waits for room */
+    wait_until(atomic_load(&sends.reached));
+    job_start(&first, job_close_once);                  /* which waits for the sender */
+    wait_until(atomic_load(&waits.reached));
+    job_start(&second, job_close_once);                 /* which waits for the first */
+    wait_until(atomic_load(&follows.reached));
+    atomic_store(&waits.let_go, true);
+    job_join(&first);
+    must_be(first.result, NL_EINTR);
+    atomic_store(&sends.let_go, true);
+    job_join(&sender);
+    peer_drain(peer);
+    job_join(&second);
+    must_be(second.result, NL_OK);
+    nl_conn_rele(sender.conn);
+    link_free(first.link);
+    close(peer);
+}
+
+/* One waiter has been woken, but the scheduler keeps it from running; the leader has left. What comes now is for the
+ * poller to read: it left that to the waiter, gave the token up, and was told again, in circles. */
+static void test_poller_reads_beside_a_late_waiter(void **state)
+{
+    nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+    int peer;
+    nl_link *link = link_and_peer(&c, false, &peer);
+    job leader = { .conn = conn_new(link), .deadline = NL_FOREVER };
+    stop sleeps = { .at = SC_FUTEX };
+    job late = { .conn = conn_new(link), .deadline = NL_FOREVER, .arg = &sleeps };
+
+    (void)state;
+    job_start(&leader, job_recv);
+    wait_until(stats_of(link).waiters == 1);
+    job_start(&late, job_recv_late);
+    wait_until(atomic_load(&sleeps.reached));
+    peer_send(peer, c.wire, nl_conn_id(late.conn), ANSWER, NULL, 0);
+    wait_until(stats_of(link).packets_received == 1);
+    peer_send(peer, c.wire, nl_conn_id(leader.conn), ANSWER, NULL, 0);
+    job_join(&leader);
+    peer_send(peer, c.wire, nl_conn_id(leader.conn), ANSWER, NULL, 0);
+    wait_until(stats_of(link).packets_received == 3);
+    atomic_store(&sleeps.let_go, true);
+    job_join(&late);
+    must_be(leader.result, NL_OK);
+    must_be(late.result, NL_OK);
+    nl_packet_free(leader.packet);
+    nl_packet_free(late.packet);
+    nl_conn_rele(leader.conn);
+    nl_conn_rele(late.conn);
+    link_free(link);
+    close(peer);
+}
+
+#ifndef NL_NO_TLS
+
+typedef struct adoption { int fd; nl_link_config config; } adoption;
+
+static void job_adopt(job *j)
+{
+    adoption *a = j->arg;
+    nl_fault why;
+
+    j->result = nl_link_new(a->fd, &a->config, in_ms(PATIENCE_MS), &j->link, &why);
+}
+
+static void take_over_in_child(void *takeover)
+{
+    nl_link *link;
+    nl_fault why;
+
+    must_be(nl_takeover_wait(takeover, NL_NOW, &link, &why), NL_EFORKED);
+}
+
+/* S58: a handshake over a bare socket stops for a signal and goes on where it was; but not in a child that the signal's
+ * handler forked, though the process has had no link yet. */
+static void test_takeover_with_signals(void **state)
+{
+    nl_tls_ctx *ctx = tls_ctx_new();
+    nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+    adoption a = { .config = config_of(NL_SERVER, KIND_2016) };
+    job server = { .arg = &a };
+    nl_takeover takeover;
+    nl_conn *conn;
+    nl_fault why;
+    pair p;
+    int fd[2];
+
+    (void)state;
+    sockets_unix(fd);
+    a.fd = fd[1];
+    c.tls = a.config.tls = ctx;
+    must_be(nl_takeover_begin(&takeover, fd[0], &c, &why), NL_OK);
+    atomic_store(&interrupted, true);
+    for (int i = 0; i < 3; i++)
+        must_be(nl_takeover_wait(&takeover, NL_FOREVER, &p.client, &why), NL_EINTR);
+    must(!fails(take_over_in_child, &takeover));
+    atomic_store(&interrupted, false);
+    job_start(&server, job_adopt);
+    must_be(nl_takeover_wait(&takeover, in_ms(PATIENCE_MS), &p.client, &why), NL_OK);
+    nl_takeover_end(&takeover);
+    job_join(&server);
+    must_be(server.result, NL_OK);
+    p.server = server.link;
+    conn = conn_new(p.client);
+    send_ok(conn, ASK, NULL, 0);
+    nl_conn_rele(accept_ok(p.server));
+    nl_conn_rele(conn);
+    pair_free(&p);
+    nl_tls_ctx_rele(ctx);
+}
+
+#endif
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { TEST(test_close_under_a_hose), TEST(test_interrupted_close_delivers) };
+    const struct CMUnitTest tests[] = {
+#ifndef NL_NO_TLS
+        TEST(test_takeover_with_signals),               /* the first: before there is a link */
+#endif
+        TEST(test_close_under_a_hose), TEST(test_interrupted_close_delivers),
+        TEST(test_abort_beside_an_interrupted_close), TEST(test_next_closer),
+        TEST(test_poller_reads_beside_a_late_waiter),
+    };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

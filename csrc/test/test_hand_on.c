@@ -71,7 +71,7 @@ static void on_signal(int number) { (void)number; }
 
 static void job_close_once(job *j) { j->result = nl_link_close(j->link, j->deadline); }
 
-/* close_next: a signal takes the one closer out of close, so another that waits for it must go on in its place. */
+/* A signal takes the one closer out of close while it delivers; another that waits for it goes on in its place. */
 static void test_next_closer(void **state)
 {
     struct sigaction act = { .sa_handler = on_signal };
@@ -109,6 +109,13 @@ static void test_next_closer(void **state)
     close(fd[1]);
 }
 
+static void job_recv_packet(job *j)
+{
+    do
+        j->result = nl_link_recv_packet(j->link, j->deadline, &j->packet);
+    while (j->result == NL_EINTR);
+}
+
 /* conn_end_wake: who waits for a packet learns that it was too big for the Conn. */
 static void test_overflow_wakes_its_receiver(void **state)
 {
@@ -131,6 +138,30 @@ static void test_overflow_wakes_its_receiver(void **state)
     nl_conn_rele(reader.conn);
     link_free(link);
     close(peer);
+}
+
+/* accept_wake, raw_wake: who waits for a request without a deadline, as the one who reads, has it when it comes. A
+ * deadline would bring it, too: later. */
+static void test_request_wakes_who_waits_for_it(void **state)
+{
+    (void)state;
+    for (int raw = 0; raw < 2; raw++) {
+        nl_link_config c = config_of(NL_SERVER, KIND_2016);
+        int peer;
+        job taker = { .deadline = NL_FOREVER };
+
+        c.raw = raw;
+        taker.link = link_and_peer(&c, false, &peer);
+        job_start(&taker, raw ? job_recv_packet : job_accept);
+        wait_until(stats_of(taker.link).waiters == 1);
+        peer_send(peer, c.wire, 1, ASK, NULL, 0);
+        job_join(&taker);
+        must_be(taker.result, NL_OK);
+        nl_conn_rele(taker.conn);
+        nl_packet_free(taker.packet);
+        link_free(taker.link);
+        close(peer);
+    }
 }
 
 static void job_drain(job *j) { j->n = peer_drain(*(int *)j->arg); }
@@ -371,6 +402,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_abort_uncorks), TEST(test_burst_leaves_by_itself), TEST(test_late_close_ends_all_the_same),
+        TEST(test_request_wakes_who_waits_for_it),
         TEST(test_next_closer), TEST(test_second_closer_learns),
         TEST(test_overflow_wakes_its_receiver), TEST(test_poller_follows_a_reader), TEST(test_closing_a_full_inbox),
         TEST(test_shut_wakes_senders), TEST(test_paused_link_learns_from_its_writer),

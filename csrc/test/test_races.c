@@ -355,25 +355,6 @@ static void test_handshake_for_ever(void **state)
 
 #ifndef NL_NO_TLS
 
-static nl_tls_ctx *ctx_new(void)
-{
-    identity ca = identity_new(NULL, &(cert_request){ "CA", NULL, -60, 3600 });
-    identity node = identity_new(&ca, &(cert_request){ "node", NULL, -60, 3600 });
-    folder f = folder_new();
-    nl_tls_ctx *ctx;
-    nl_fault why;
-
-    pem_certificate(folder_file(&f, "ca"), ca.cert);
-    pem_certificate(folder_file(&f, "crt"), node.cert);
-    pem_key(folder_file(&f, "key"), node.key, NULL);
-    if (nl_tls_ctx_new(folder_file(&f, "ca"), folder_file(&f, "crt"), folder_file(&f, "key"), NULL, NULL, &ctx, &why))
-        kit_fail(__FILE__, __LINE__, "%s", why.text);
-    folder_remove(&f);
-    identity_free(&node);
-    identity_free(&ca);
-    return ctx;
-}
-
 typedef struct adoption { int fd; nl_link_config config; } adoption;
 
 static void job_adopt(job *j)
@@ -438,7 +419,7 @@ static void tls_peer_recv(tls_peer *p, void *plain, size_t n)
 static void test_tls_rest_of_a_record(void **state)
 {
     enum { BLOCK = 65600, ANSWER_BYTES = 65560 };       /* of the first block, and of the answer: 40 bytes are left */
-    nl_tls_ctx *ctx = ctx_new();
+    nl_tls_ctx *ctx = tls_ctx_new();
     adoption a = { .config = config_of(NL_CLIENT, KIND_2016) };
     job adopts = { .arg = &a }, asks = { 0 };
     tls_peer peer;
