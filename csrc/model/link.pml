@@ -45,6 +45,12 @@
 #ifndef MUTE
 #define MUTE 0              /* the peer may stop reading and answering at any time, with its socket open; the flush does not wait for it */
 #endif
+#ifndef PUSHES
+#define PUSHES (RECEIVERS * RECVS)  /* packets of the peer for the Conn of the receivers */
+#endif
+#ifndef FAILS
+#define FAILS 0             /* any write may fail, with the peer there: memory is short */
+#endif
 #ifndef LEAVER
 #define LEAVER 0            /* the first closer may leave when a signal comes; then the others are patient */
 #endif
@@ -131,7 +137,10 @@ bool  peer_ended, shut_rd, shut_wr;
 bool  epoll_in, epoll_out;          /* one-shot: armed for these */
 bool  sweeps, timers, deleted;
 
-byte  readers, writers, done;       /* for the assertions */
+byte  readers, writers, done;       /* for the assertions: */
+bool  owed;                         /* an abort found bytes that nobody writes, and room for them in the socket */
+bool  was_paused;                   /* the link was over its budget when a write failed */
+bool  left_alone;                   /* the one closer left for a signal */
 
 #define HAS_ENDED   (peer_ended || shut_rd)
 #define IS_READABLE (len(in_socket) > 0 || HAS_ENDED)
@@ -154,7 +163,7 @@ byte  readers, writers, done;       /* for the assertions */
 /* ---- the lock, posts, waiters ------------------------------------------------------------------------------------- */
 
 /* What each process needs. */
-#define LOCALS byte posts, at, x, spent, reads, packet, told; mtype n, e, te, r; bool slept, impatient, late, left_over, left, again
+#define LOCALS byte posts, at, x, spent, reads, packet, told; mtype n, e, te, r; bool slept, impatient, late, left_over, left, again, whole
 
 inline nl_link_lock()
 {
@@ -719,7 +728,7 @@ inline rx_poller_turn_locked()
         n = OK
     }
     do
-    :: reads < POLLER_READS && n == OK && RX_MAY_READ && NO_WAITERS ->
+    :: reads < POLLER_READS && n == OK && RX_MAY_READ && (reads == 0 || NO_WAITERS) ->
         reads++;
         rx_turn_locked(THREADS)
     :: else -> break
@@ -772,6 +781,7 @@ inline tx_failed_locked()
     if
     :: !tx_fault && link_state == OPEN ->
         tx_fault = true;
+        was_paused = paused;
         shut_rd = true;                     /* knock tx_failed_shutdown */
         shut_wr = true;
         nl_waiters_wake_locked(TX_WAITERS); /* knock tx_failed_wake */
@@ -820,12 +830,13 @@ inline tx_run_locked()
         nl_link_unlock();
         atomic {
             if
-            :: IS_BROKEN -> te = EPIPE
+            :: IS_BROKEN || FAILS -> te = EPIPE
             :: !IS_BROKEN && len(out_socket) < SOCKET ->
                 tx_first ? <packet>;
                 out_socket ! packet;
-                packet = 0
-            :: else -> te = EAGAIN
+                packet = 0;
+                owed = false
+            :: !IS_BROKEN && len(out_socket) == SOCKET -> te = EAGAIN
             fi
         }
         atomic {
@@ -925,14 +936,15 @@ inline send_now_locked(p)
     nl_link_unlock();
     atomic {
         if
-        :: IS_BROKEN -> te = EPIPE
+        :: IS_BROKEN || FAILS -> te = EPIPE
         :: !IS_BROKEN && len(out_socket) < SOCKET -> out_socket ! p; te = OK
-        :: else -> te = EAGAIN
+        :: !IS_BROKEN && len(out_socket) == SOCKET -> te = EAGAIN
         fi
     }
     atomic {
         nl_link_lock();
         writers--;
+        whole = (te == OK);
         if
         :: te == OK -> tx_bytes--; tx_wake_for_room_locked()
         :: te == EAGAIN -> tx_first ! p
@@ -942,7 +954,11 @@ inline send_now_locked(p)
     if
     :: te == EPIPE -> atomic { te = OK; tx_give_locked() }          /* knock send_now_give */
     :: else -> tx_run_locked()              /* knock send_now_run */
-    fi
+    fi;
+    atomic {
+        e = (!whole && SEND_ERROR -> ELINK : OK);
+        whole = false
+    }
 }
 
 inline cork_locked()
@@ -965,8 +981,7 @@ inline nl_tx_send_locked(i, p)
         nl_tx_queue_locked(p);
         nl_tx_kick_locked()
     :: e == OK && tx_holder == NONE && !TX_PENDING ->
-        send_now_locked(p);
-        e = (SEND_ERROR -> ELINK : OK)
+        send_now_locked(p)
     :: else
     fi
 }
@@ -1192,7 +1207,7 @@ inline flush()
     :: !TX_PENDING -> break
     :: len(in_socket) > 0 -> in_socket ? _
     :: aborted -> e = ETIMEDOUT; break
-    :: impatient || MUTE -> e = ETIMEDOUT; break
+    :: impatient || MUTE || FAILS -> e = ETIMEDOUT; break
     :: impatient -> e = EINTR; break
     od
 }
@@ -1221,8 +1236,11 @@ inline close_locked(i)
         fi;
         atomic {
             nl_link_lock();
-            rx_holder = NONE;
-            tx_holder = NONE;
+            rx_holder = NONE;               /* nl_tx_flushed_locked */
+            if
+            :: e == EINTR -> tx_give_locked()       /* knock tx_flushed_give */
+            :: else -> tx_holder = NONE
+            fi;
             if
             :: e != EINTR -> finish_locked()        /* knock close_finish */
             :: else
@@ -1267,8 +1285,13 @@ inline nl_link_close(i)
 inline nl_link_abort()
 {
     nl_link_lock();
+    owed = (tx_holder == NONE && TX_PENDING && link_state == OPEN && !tx_fault && !IS_BROKEN && IS_WRITABLE);
     nl_tx_kick_locked();                    /* knock shut_kick */
-    atomic { abort_locked() }
+    atomic {
+        assert(!owed || aborted || IS_BROKEN);
+        owed = false;
+        abort_locked()
+    }
     nl_link_unlock()
 }
 
@@ -1290,7 +1313,7 @@ proctype ender(byte i)
         nl_link_close(i);
         if
         :: e == EINTR || r == EINTR -> told = 1
-        :: LEAVER && i == ENDER0 && (e == EINTR || r == EINTR)          /* leaves it to the other */
+        :: LEAVER && i == ENDER0 && (e == EINTR || r == EINTR) -> left_alone = (ENDERS == 1)
         :: else
         fi
     :: else
@@ -1355,7 +1378,7 @@ proctype poller()
 /* Answers each ask, and reads no other before its answer is in the socket; sends what the receivers want, and strays. */
 proctype peer()
 {
-    byte p, pushes = RECEIVERS * RECVS, strays = STRAYS;
+    byte p, pushes = PUSHES, strays = STRAYS;
 
     do
     :: out_socket ? p ->
@@ -1407,8 +1430,15 @@ init {
         od;
         assert(!paused || rx_bytes > RX_LIMIT / 2);
         /* A live link is watched or over its budget. */
-        assert(link_state != OPEN || paused || (rx_holder == NONE && watched && epoll_in));
+        assert(link_state != OPEN || paused || (rx_holder == NONE && watched && epoll_in && !more));
+        /* One that cannot write ends, but for packets that came before and nobody takes; then nobody waits for room. */
+        assert(!tx_fault || link_state != OPEN || (paused && inbox && !was_paused));
+        i = 0;
+        do
+        :: i < THREADS -> assert(w[i].on != TX_WAITERS || !tx_fault); i++
+        :: else -> break
+        od;
         /* Queued bytes have somebody who writes them: the poller, when the socket takes more. */
-        assert(!TX_PENDING || (tx_holder == ARMED && epoll_out && !IS_WRITABLE) || (link_state == CLOSING && ENDERS == 0));
-        assert(link_state == CLOSED || ENDERS == 0)
+        assert(!TX_PENDING || (tx_holder == ARMED && epoll_out && !IS_WRITABLE));
+        assert(link_state == CLOSED || ENDERS == 0 || left_alone)
 }
