@@ -13,14 +13,14 @@ import neolink
 
 
 def pytest_sessionstart() -> None:
-    """A shell's background jobs ignore Ctrl-C, and so would this process and the programs that tests start and interrupt."""
+    """A shell's background jobs ignore Ctrl-C, and so would this process and the programs that it starts."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
-    """What was imported stays until the end. Many tests end with a search for garbage (leaks.py), and looking through all
-    of pytest and hypothesis for it took half the processor time of a run."""
+    """What was imported stays until the end. Many tests end with a search for garbage (leaks.py), and looking through
+    all of pytest and hypothesis for it took half the processor time of a run."""
     gc.collect()
     gc.freeze()
 

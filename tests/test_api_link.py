@@ -24,7 +24,7 @@ def test_socket_is_detached(wire, role):
         assert ours.fileno() == -1
         assert (link.role, peer.role, link.wire, link.version) == (Role.CLIENT, Role.SERVER, wire, None)
         link.notify(1, b"" if wire == "M" else b"hello")
-        assert peer.recv1(timeout=5).packet.code == 1
+        assert peer.recv1(timeout=20).packet.code == 1
 
 
 def test_descriptor_belongs_to_the_link():
@@ -72,7 +72,7 @@ def test_one_python_object_per_link(links):
     conn = client.new_conn()
     assert conn.link is client
     conn.send(1)
-    request = server.recv1(timeout=5)
+    request = server.recv1(timeout=20)
     assert request.conn.link is server
     with pytest.raises(neolink.Timeout) as caught:
         request.conn.recv(timeout=0)
@@ -98,7 +98,7 @@ def test_not_picklable(links):
     client, server = links
     conn = client.new_conn()
     conn.send(1)
-    for thing in (client, conn, server.recv1(timeout=5)):
+    for thing in (client, conn, server.recv1(timeout=20)):
         for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
             with pytest.raises(TypeError, match="cannot pickle"):
                 pickle.dumps(thing, protocol)
@@ -109,7 +109,7 @@ def test_stats_count(links):
     before = client.stats()
     assert isinstance(before, neolink.LinkStats)
     client.notify(1)
-    server.recv1(timeout=5)
+    server.recv1(timeout=20)
     after = client.stats()
     assert after.packets_sent == before.packets_sent + 1
     assert after.bytes_sent > before.bytes_sent
@@ -142,7 +142,7 @@ def test_subclass():
 def test_ask_and_reply(links):
     client, server = links
     asked = Background(client.ask, 0x2E, b"\x91\x01", timeout=20)
-    with server.recv1(timeout=5) as request:
+    with server.recv1(timeout=20) as request:
         assert (request.packet.code, bytes(request.packet.payload)) == (0x2E, b"\x91\x01")
         request.reply(0x802E, b"\x91\x02")
     answer = asked.result()
@@ -154,7 +154,7 @@ def test_keywords(links):
     client.notify(code=1, payload=b"\x91\x01", timeout=1)
     with client.new_conn() as conn:
         conn.send(code=2, payload=b"\x91\x02")
-        assert [server.recv1(timeout=5).packet.code for _ in range(2)] == [1, 2]
+        assert [server.recv1(timeout=20).packet.code for _ in range(2)] == [1, 2]
 
 
 @pytest.mark.parametrize("call", [
@@ -185,13 +185,13 @@ def test_buffer_is_the_callers_again_when_send_returns():
         client.notify(5, buffer)
         buffer[:] = b"b" * 1000
         buffer.clear()                      # no export is left
-        assert server.recv1(timeout=5).packet.payload == b"a" * 1000
+        assert server.recv1(timeout=20).packet.payload == b"a" * 1000
 
 
 def test_on_m_nothing_stands_for_the_empty_array(links):
     client, server = links
     client.notify(1)
-    assert bytes(server.recv1(timeout=5).packet.payload) == b"\x90"
+    assert bytes(server.recv1(timeout=20).packet.payload) == b"\x90"
     for bad in (b"\x01", b"\x91", b"\x90\x90"):
         with pytest.raises(neolink.EncodeError) as caught:
             client.notify(1, bad)
@@ -205,7 +205,7 @@ def test_too_big():
         with pytest.raises(neolink.TooBig, match="1001 bytes"):
             client.notify(1, b"x" * 1001)
         client.notify(1, b"x" * 1000)
-        assert len(server.recv1(timeout=5).packet.payload) == 1000
+        assert len(server.recv1(timeout=20).packet.payload) == 1000
 
 
 def test_too_many_conns():
@@ -226,8 +226,8 @@ def test_a_packet_larger_than_the_budget_leaves_once():
         sent = Background(client.notify, 1, b"x" * 50_000, timeout=20)
         assert len(server.recv1(timeout=20).packet.payload) == 50_000
         sent.result()
-        client.notify(2, timeout=5)
-        assert server.recv1(timeout=5).packet.code == 2
+        client.notify(2, timeout=20)
+        assert server.recv1(timeout=20).packet.code == 2
 
 
 def test_dropped_conn_is_closed(links):
@@ -256,9 +256,9 @@ def test_ask_many_packets(links):
 def test_ask_many_failures(links):
     client, server = links
     asked = Background(client.ask_many, [neolink.Packet(0x2E)] * 2, timeout=20, return_exceptions=True)
-    with server.recv1(timeout=5) as request:
+    with server.recv1(timeout=20) as request:
         request.reply(0x802E)
-        server.recv1(timeout=5)
+        server.recv1(timeout=20)
     server.close()
     answer, failure = asked.result()
     assert answer.code == 0x802E
@@ -273,7 +273,7 @@ def test_notify_many(links):
     client, server = links
     payloads = [b"\x91\xcd" + n.to_bytes(2, "big") for n in range(1000)]
     client.notify_many(neolink.Packet(6, payload) for payload in payloads)
-    assert [bytes(server.recv1(timeout=5).packet.payload) for _ in payloads] == payloads
+    assert [bytes(server.recv1(timeout=20).packet.payload) for _ in payloads] == payloads
     client.notify_many([])
 
 
@@ -281,7 +281,7 @@ def test_raw_link():
     client, server = neolink.pair(raw=True)
     with client, server:
         client.send_packet(neolink.Packet(0x802E, b"\x91\x01", conn_id=12345))
-        packet = server.recv_packet(timeout=5)
+        packet = server.recv_packet(timeout=20)
         assert (packet.conn_id, packet.code, bytes(packet.payload)) == (12345, 0x802E, b"\x91\x01")
         with pytest.raises(TypeError):
             client.send_packet(5)
@@ -341,8 +341,8 @@ def test_peer_closes_after_its_last_data(links):
     client, server = links
     with client.new_conn() as conn:
         conn.send(1)
-        peer = server.accept(timeout=5)
-        peer.recv(timeout=5)
+        peer = server.accept(timeout=20)
+        peer.recv(timeout=20)
         for n in range(10):
             peer.send(0x8001, bytes([0x91, n]))
         server.close()
@@ -386,7 +386,7 @@ def test_protocol_error():
     with theirs, neolink.NodeLink(ours, "client", wire="M") as link:
         theirs.send(b"\xc1\xc1\xc1")
         with pytest.raises(neolink.ProtocolError) as caught:
-            link.accept(timeout=5)
+            link.accept(timeout=20)
         assert isinstance(link.fault, neolink.ProtocolError)
         assert str(link.fault).split(": ", 1)[1] in str(caught.value)
 
@@ -399,7 +399,7 @@ def test_close_accept(links):
     with pytest.raises(neolink.NotAccepting):
         accepting.result()
     assert list(server) == []
-    answer = client.ask(0x2E, timeout=5)
+    answer = client.ask(0x2E, timeout=20)
     assert answer.code == 0x8000 and b"connection refused" in bytes(answer.payload)
     assert server.stats().refused_conns == 1
 
@@ -428,14 +428,14 @@ def test_close_recv(links):
     client, server = links
     with client.new_conn() as conn:
         conn.send(1)
-        peer = server.accept(timeout=5)
-        peer.recv(timeout=5)
+        peer = server.accept(timeout=20)
+        peer.recv(timeout=20)
         peer.close_recv()
         conn.send(0x2E)
-        answer = conn.recv(timeout=5)
+        answer = conn.recv(timeout=20)
         assert answer.code == 0x8000 and b"connection closed" in bytes(answer.payload)
         peer.send(0x8001)
-        assert conn.recv(timeout=5).code == 0x8001
+        assert conn.recv(timeout=20).code == 0x8001
 
 
 def test_close_delivers_what_was_sent():
@@ -445,7 +445,7 @@ def test_close_delivers_what_was_sent():
         client.notify(6, bytes([n]) * 1000)
     closing = Background(client.close)
     with server:
-        assert [server.recv1(timeout=5).packet.payload[0] for _ in range(100)] == list(range(100))
+        assert [server.recv1(timeout=20).packet.payload[0] for _ in range(100)] == list(range(100))
     closing.result()
 
 

@@ -30,7 +30,7 @@ def test_payload_is_read_only_and_a_copy_of_what_may_change():
 def test_payload_outlives_packet_conn_and_link():
     client, server = neolink.pair()
     client.notify(0x2E, b"\x91\x07")
-    payload = server.recv1(timeout=5).packet.payload
+    payload = server.recv1(timeout=20).packet.payload
     client.close()
     server.close()
     del client, server

@@ -101,7 +101,7 @@ if os.fork() == 0:
     raise SystemExit
 assert os.wait()[1] == 0
 conn.send(1)
-assert server.recv1(timeout=5).packet.code == 1
+assert server.recv1(timeout=20).packet.code == 1
 client.close(); server.close()
 print("parent")
 """, "-W", "ignore::DeprecationWarning")
@@ -125,7 +125,7 @@ assert neolink is not first
 for package in (first, neolink):
     a, b = package.pair()
     a.notify(6)
-    assert type(b.recv1(timeout=5).packet) is package.Packet
+    assert type(b.recv1(timeout=20).packet) is package.Packet
     a.close(); b.close()
 print("both")
 """)

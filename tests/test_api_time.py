@@ -73,7 +73,7 @@ def test_late_answer_is_counted(links):
     client, server = links
     with pytest.raises(neolink.Timeout):
         client.ask(0x2E, timeout=0)
-    with server.recv1(timeout=5) as request:
+    with server.recv1(timeout=20) as request:
         request.reply(0x802E)
     with pytest.raises(neolink.Timeout):
         client.accept(timeout=0.05)                             # it opens no Conn
@@ -92,7 +92,7 @@ def test_send_that_runs_out_says_whether_it_may_have_left():
                 sent += 1
         assert caught.value.maybe_sent is False
         for n in range(sent):
-            assert server.recv1(timeout=5).packet.payload[:4] == n.to_bytes(4, "big")
+            assert server.recv1(timeout=20).packet.payload[:4] == n.to_bytes(4, "big")
         with pytest.raises(neolink.Timeout):
             server.recv1(timeout=0.05)
 
@@ -151,12 +151,12 @@ def test_storm_of_signals_keeps_the_deadline(links, on_alarm):
     handled = []
     on_alarm(lambda: handled.append(1))
     signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
-    begin = time.monotonic()
-    with pytest.raises(neolink.Timeout):
-        links[0].ask(0x2E, timeout=0.2)
-    took = time.monotonic() - begin
+    while len(handled) <= 5:                # a process that gets no processor has many signals as one
+        begin = time.monotonic()
+        with pytest.raises(neolink.Timeout):
+            links[0].ask(0x2E, timeout=0.2)
+        assert 0.19 <= time.monotonic() - begin < 10
     signal.setitimer(signal.ITIMER_REAL, 0)
-    assert 0.19 <= took < 10 and len(handled) > 5
 
 
 def test_signal_while_listening_and_dialing(on_alarm):

@@ -80,7 +80,7 @@ def test_plain_to_tls_and_back(files):
     """S54"""
     with neolink.listen("127.0.0.1:0", tls=tls(files)) as listener:
         with pytest.raises((neolink.HandshakeError, neolink.Timeout)):
-            neolink.dial(listener.address, wire="M", timeout=5)
+            neolink.dial(listener.address, wire="M", timeout=20)
     with neolink.listen("127.0.0.1:0") as listener:
         with pytest.raises(neolink.HandshakeError):
             neolink.dial(listener.address, tls=tls(files), timeout=20)

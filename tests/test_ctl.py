@@ -169,9 +169,19 @@ def test_every_state_is_printed_by_its_name(state: ClusterStates, wire: str, ctl
         assert len(admin.asked) == 1
 
 
+def in_time(ctl: Ctl, admin: FakeAdmin, words: str, status: int) -> tuple[int, str, str]:
+    """Run a command that may use all the time it is given, with more of it until it ends with that status: a second may
+    pass on a busy machine before there is an answer at all."""
+    for seconds in ("1", "5", "25"):
+        done = ctl(admin, "--timeout", seconds, *words.split())
+        if done[0] == status:
+            break
+    return done
+
+
 def test_a_state_that_the_admin_does_not_know(admin: FakeAdmin, ctl: Ctl) -> None:
     admin.on(proto.AskClusterState, proto.AnswerClusterState(None))
-    assert ctl(admin, "--timeout", "1", "print", "cluster")[0] == 3
+    assert in_time(ctl, admin, "print cluster", 3)[0] == 3
 
 
 # ---- wrong words
@@ -218,7 +228,7 @@ def error(code: str, text: str) -> proto.Error:
 ])
 def test_status(words: str, question: type, reply: Any, status: int, text: str, admin: FakeAdmin, ctl: Ctl) -> None:
     admin.on(question, reply)
-    got, out, err = ctl(admin, "--timeout", "1", *words.split())
+    got, out, err = in_time(ctl, admin, words, status)
     assert (got, out) == (status, "") and text in err
     data = ctl.data(admin, "--timeout", "1", *words.split())
     assert text in data["error"]["message"] or text in err

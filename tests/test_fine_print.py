@@ -164,8 +164,8 @@ def test_a_handler_takes_those_that_wait_and_leaves_them_when_removed():
         assert asking.result().code == ANSWER
         server.handle_new_conn(None)
         client.notify(NOTIFY)
-        with server.accept(timeout=5) as conn:
-            assert conn.recv(timeout=5).code == NOTIFY
+        with server.accept(timeout=20) as conn:
+            assert conn.recv(timeout=20).code == NOTIFY
 
 
 def test_errors_that_end_a_handler_silently_and_others(monkeypatch):
@@ -256,7 +256,7 @@ def test_error_answers(wire):
     with both_ends(wire) as (client, server):
         def ask(message, answer):
             asking = Background(client.ask, message, timeout=PATIENCE)
-            with server.recv1(timeout=5) as request:
+            with server.recv1(timeout=20) as request:
                 request.reply(answer)
             return asking.result
 
@@ -273,7 +273,7 @@ def test_error_answers(wire):
             ask(proto.AskClusterState(), proto.AnswerPrimary(5))()
         assert caught.value.packet.message == caught.value.packet.message
         raw = Background(client.ask, REQUEST, timeout=PATIENCE)
-        with server.recv1(timeout=5) as request:
+        with server.recv1(timeout=20) as request:
             request.reply(broken)
         assert raw.result().code == ERROR           # a packet is what was asked for
 
@@ -363,7 +363,7 @@ def test_auto_takes_four_bytes_for_n():
         with accepting.result() as link:
             assert (link.wire, link.version) == ("N", 6)
             sock.sendall(frame("N", 1, REQUEST))
-            assert link.accept(timeout=5).conn_id == 1
+            assert link.accept(timeout=20).conn_id == 1
 
 
 # ---- files of TLS

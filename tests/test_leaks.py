@@ -23,7 +23,7 @@ def complaint(check) -> str:
 def test_nothing_left(balanced):  # noqa: F811
     client, server = balanced.pair()
     client.notify(5)
-    server.recv1(timeout=5).close()
+    server.recv1(timeout=20).close()
     at_rest(client, server)
     client.close()
     server.close()

@@ -23,9 +23,9 @@ def test_accept(wire, routing):
             conn.send(REQUEST)
             with accepting.result() as peer:
                 assert peer.conn_id == conn.conn_id and peer.link is server
-                assert peer.recv(timeout=5).code == REQUEST
+                assert peer.recv(timeout=20).code == REQUEST
                 peer.send(ANSWER)
-            assert conn.recv(timeout=5).code == ANSWER
+            assert conn.recv(timeout=20).code == ANSWER
 
 
 @each_kind
@@ -36,13 +36,13 @@ def test_close_accept_refuses_each_request_once(wire, routing):
         conn = client.new_conn()
         conn.send(NOTIFY)
         conn.send(REQUEST)
-        assert b"connection refused" in bytes(conn.recv(timeout=5).payload)
+        assert b"connection refused" in bytes(conn.recv(timeout=20).payload)
         until(lambda: server.stats().packets_received == 2)
         assert server.stats().packets_sent == 1
         with pytest.raises(neolink.NotAccepting):
             server.accept()
         asking = Background(server.ask, REQUEST)        # asking is another matter
-        with client.recv1(timeout=5) as request:
+        with client.recv1(timeout=20) as request:
             request.reply(ANSWER)
         assert asking.result().code == ANSWER
         conn.close()
@@ -54,13 +54,13 @@ def test_refused_and_closed_as_exceptions(wire):
     with both_ends(wire) as (client, server):
         with client.new_conn() as conn:
             conn.send(proto.AskClusterState())
-            server.accept(timeout=5).close()
+            server.accept(timeout=20).close()
             with pytest.raises(neolink.ConnClosedByPeer) as caught:
-                conn.expect(proto.AnswerClusterState, timeout=5)
+                conn.expect(proto.AnswerClusterState, timeout=20)
             assert isinstance(caught.value, ConnectionResetError)
         server.close_accept()
         with pytest.raises(neolink.ConnRefused) as caught:
-            client.ask(proto.AskClusterState(), timeout=5)
+            client.ask(proto.AskClusterState(), timeout=20)
         assert isinstance(caught.value, ConnectionRefusedError)
         assert (caught.value.link, caught.value.op) == (client, "ask")
 
@@ -71,14 +71,14 @@ def test_two_ends_do_not_answer_errors_with_errors(wire, routing):
         client.close_accept()
         server.close_accept()
         for link in (client, server) * 3:
-            link.ask(REQUEST, timeout=5)
+            link.ask(REQUEST, timeout=20)
         assert [link.stats().packets_sent for link in (client, server)] == [6, 6]
         at_rest(client, server)
 
 
 def test_errors_name_link_conn_and_operation():
     with neolink.listen("127.0.0.1:0", wire="M") as listener, neolink.dial(listener.address, wire="M") as link, \
-            listener.accept(timeout=5):
+            listener.accept(timeout=20):
         conn = link.new_conn()
         near, far = (f"{host}:{port}" for host, port in (link.local_address, link.peer_address))
         for op, call in (("recv", lambda: conn.recv(timeout=0)), ("accept", lambda: link.accept(timeout=0)),
@@ -102,7 +102,7 @@ def test_addresses_and_repr(tmp_path):
     for address in ("127.0.0.1:0", f"unix:{tmp_path}/socket"):
         with neolink.listen(address, wire="N") as listener:
             where = listener.address if isinstance(listener.address, tuple) else f"unix:{listener.address}"
-            with neolink.dial(where, wire="N") as link, listener.accept(timeout=5) as served:
+            with neolink.dial(where, wire="N") as link, listener.accept(timeout=20) as served:
                 assert link.peer_address == served.local_address == listener.address
                 assert link.local_address == served.peer_address
                 before = link.local_address, link.peer_address
@@ -148,7 +148,7 @@ def test_tracing():
         client = neolink.NodeLink(near, "client", wire="N")
         server = neolink.NodeLink(far, "server", wire="N")
         client.notify(NOTIFY, b"abc")
-        with server.recv1(timeout=5) as request:
+        with server.recv1(timeout=20) as request:
             assert request.packet.code == NOTIFY
         client.close()
         server.close()
@@ -161,7 +161,7 @@ def test_tracing():
     count = len(seen)
     with both_ends("N") as (client, server):
         client.notify(NOTIFY)
-        server.recv1(timeout=5).close()
+        server.recv1(timeout=20).close()
     assert len(seen) == count
 
 

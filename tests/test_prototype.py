@@ -37,8 +37,8 @@ def test_send_and_recv_from_many_threads(wire, routing):
     with both_ends(wire, routing) as (client, server):
         conn = client.new_conn()
         conn.send(REQUEST)
-        peer = server.accept(timeout=5)
-        peer.recv(timeout=5)
+        peer = server.accept(timeout=20)
+        peer.recv(timeout=20)
 
         def send(me):
             for n in range(each):
@@ -115,7 +115,7 @@ def test_raw_mode(wire):
             link.send_packet(neolink.Packet(code, conn_id=conn_id))
             assert peer.recv()[:2] == (conn_id, code)
             peer.send(conn_id, code)
-            packet = link.recv_packet(timeout=5)
+            packet = link.recv_packet(timeout=20)
             assert (packet.conn_id, packet.code) == (conn_id, code)
         receiving = Background(link.recv_packet)
         waiting(link)
@@ -136,7 +136,7 @@ def test_conversations_of_several_replies(wire, routing):
         for _ in range(3):
             with client.new_conn() as conn:
                 conn.send(REQUEST)
-                assert [conn.recv(timeout=5).code for _ in range(5)] == [ANSWER + n for n in range(5)]
+                assert [conn.recv(timeout=20).code for _ in range(5)] == [ANSWER + n for n in range(5)]
 
 
 @each_kind
@@ -146,7 +146,7 @@ def test_replies_in_reversed_order_over_two_conns(wire, routing):
         first.send(REQUEST)
         second.send(REQUEST + 1)
         waits = [Background(first.recv), Background(second.recv)]
-        requests = [server.recv1(timeout=5) for _ in range(2)]
+        requests = [server.recv1(timeout=20) for _ in range(2)]
         for request in reversed(requests):
             with request:
                 request.reply(request.packet.code + 0x8000)
@@ -163,7 +163,7 @@ def test_the_handler_changes_while_traffic_runs():
             assert client.ask(REQUEST, timeout=PATIENCE).code - ANSWER == turn
         server.handle_new_conn(None)
         asking = Background(client.ask, REQUEST)
-        with server.recv1(timeout=5) as request:
+        with server.recv1(timeout=20) as request:
             request.reply(ANSWER)
         asking.result()
         until(lambda: server.stats().inside == 0)

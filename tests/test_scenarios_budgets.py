@@ -78,7 +78,7 @@ def test_s44_or_that_conn_fails_and_others_never_wait(wire):
         assert asking.result().code == ANSWER
         with pytest.raises(neolink.TooBig, match="conn_rx_bytes") as caught:
             while True:
-                slow.recv(timeout=5)
+                slow.recv(timeout=20)
         assert caught.value.conn_id == slow_id and slow.closed
         with pytest.raises(neolink.Error):
             slow.send(REQUEST)
@@ -201,8 +201,8 @@ def test_s45_nobody_accepts_and_our_asks_complete(wire, routing):
         stats = link.stats()
         assert (stats.refused_conns, stats.ignored_packets, stats.conns) == (95, 95, 10)
         for _ in range(10):
-            with link.accept(timeout=5) as conn:
-                conn.recv(timeout=5)
+            with link.accept(timeout=20) as conn:
+                conn.recv(timeout=20)
         at_rest(link)
 
 
@@ -263,7 +263,7 @@ def test_s47_many_packets_at_once_and_packets_about_as_large_as_a_buffer(wire):
         stream = b"".join(frame(wire, 2 * n, NOTIFY, body(wire, bytes([n % 251]) * size)) for n, size in enumerate(sizes))
         sending = Background(peer.sock.sendall, stream)
         with link:
-            link.recv1(timeout=5)
+            link.recv1(timeout=20)
             for n, size in enumerate(sizes[1:], 1):
                 with link.recv1(timeout=PATIENCE) as request:
                     assert data_of(wire, request.packet.payload) == bytes([n % 251]) * size
@@ -279,7 +279,7 @@ def test_s48_at_the_limit_and_one_more(wire):
     overhead = 0 if wire == "N" else len(frame(wire, 2, REQUEST, body(wire)))
     with raw_peer(wire, limits=limits) as (link, peer):
         peer.send(2, REQUEST, body(wire, bytes(LIMIT - overhead)))
-        assert len(data_of(wire, link.recv1(timeout=5).packet.payload)) == LIMIT - overhead
+        assert len(data_of(wire, link.recv1(timeout=20).packet.payload)) == LIMIT - overhead
         accepting = Background(link.accept)
         waiting(link)
         peer.sock.sendall(frame(wire, 4, REQUEST, body(wire, bytes(LIMIT - overhead + 1)))[:1000])
@@ -328,7 +328,7 @@ def test_s48_deep_nesting():
     deep = b"\x91" * 100_000 + b"\x90"
     with raw_peer("M", limits=neolink.Limits(packet_bytes=1_000_000)) as (link, peer):
         peer.sock.sendall(HEAD + deep)
-        with link.recv1(timeout=5) as request:
+        with link.recv1(timeout=20) as request:
             assert request.packet.payload == deep
             with pytest.raises(neolink.DecodeError):
                 request.message                     # noqa: B018
@@ -396,24 +396,20 @@ def test_s50_budgets_are_given_back_after_abort(wire, routing, stage):
 @pytest.mark.no_asan
 @pytest.mark.parametrize("closed_seconds", [0.01, 60])
 def test_s51_opening_and_closing_without_end(closed_seconds):
-    """A second and a half of it, as fast as it goes: nothing grows."""
+    """Thousands of them: nothing grows."""
     with both_ends("N", limits=neolink.Limits(closed_seconds=closed_seconds)) as (client, server):
         serving = echo(server)
 
-        def run(seconds):
-            count, end = 0, time.monotonic() + seconds
-            while time.monotonic() < end:
-                for _ in range(100):
-                    with client.new_conn() as conn:
-                        conn.send(REQUEST)
-                        conn.recv(timeout=PATIENCE)
-                count += 100
+        def run(count):
+            for _ in range(count):
+                with client.new_conn() as conn:
+                    conn.send(REQUEST)
+                    conn.recv(timeout=PATIENCE)
             return count
 
-        run(0.3)
+        run(3000)
         before = memory()
-        count = run(1.2)
-        assert count > 1000
+        count = run(12_000)
         # a closed Conn's id is remembered for closed_seconds: some forty bytes of each
         assert memory() - before < (2 << 20) + (100 * count if closed_seconds == 60 else 0)
         at_rest(client)

@@ -53,7 +53,7 @@ def test_s01_closing_a_conn_wakes_its_recv(wire, routing):
             assert (error.link, error.conn_id, error.op) == (client, conn.conn_id, "recv")
         assert not bystander.done()
         other.send(REQUEST)
-        with server.recv1(timeout=5) as request:
+        with server.recv1(timeout=20) as request:
             request.reply(ANSWER)
         assert bystander.result().code == ANSWER
         other.close()
@@ -223,7 +223,7 @@ def test_s08_a_write_error_wakes_readers():
         far.shutdown(socket.SHUT_RD)                # EPIPE for us; nothing to read for us
         with pytest.raises(neolink.Error):
             for _ in range(100):
-                link.notify(NOTIFY, timeout=5)
+                link.notify(NOTIFY, timeout=20)
                 time.sleep(0.001)
         for wait in (receiving, accepting):
             assert isinstance(ends_promptly(wait, neolink.LinkDown).__cause__, BrokenPipeError)
@@ -367,7 +367,7 @@ def test_s13_the_reading_thread_itself_closes(wire, routing):
     with both_ends(wire, routing) as (client, server):
         conn = client.new_conn()
         conn.send(REQUEST)
-        peer = server.accept(timeout=5)
+        peer = server.accept(timeout=20)
 
         def read():
             for packet in conn:

@@ -42,7 +42,7 @@ def test_s16_between_two_links(wire, routing):
     with both_ends(wire, routing) as (client, server):
         conn = client.new_conn()
         conn.send(REQUEST)
-        with server.recv1(timeout=5) as request:
+        with server.recv1(timeout=20) as request:
             for n in range(200):
                 request.reply(ANSWER, body(wire, n.to_bytes(2, "big") + bytes(5000)))
         closing = Background(server.close)
@@ -69,7 +69,7 @@ def test_s18_close_with_unread_input_does_not_destroy_what_the_peer_has_not_read
 def test_s19_close_recv_answers_closed_once_for_each_request(wire, routing):
     with raw_peer(wire, routing) as (link, peer):
         peer.send(2, REQUEST)
-        conn = link.accept(timeout=5)
+        conn = link.accept(timeout=20)
         peer.send(2, REQUEST)                       # queued: 2 with the opener
         peer.send(2, NOTIFY)                        # queued, but wants no reply
         until(lambda: link.stats().packets_received == 3)
@@ -119,10 +119,10 @@ def test_s21_both_ends_closed_and_the_entry_has_left_the_table(wire, routing):
         for _ in range(50):                         # more than conns=1 would hold, and ids are never used up
             with client.new_conn() as conn:
                 conn.send(REQUEST)
-                with server.accept(timeout=5) as peer:
-                    peer.recv(timeout=5)
+                with server.accept(timeout=20) as peer:
+                    peer.recv(timeout=20)
                     peer.send(ANSWER)
-                conn.recv(timeout=5)
+                conn.recv(timeout=20)
         at_rest(client, server)
 
 
@@ -131,7 +131,7 @@ def test_s22_the_entry_of_a_closed_conn_leaves_after_its_time(wire, routing):
     """Within closed_seconds the id answers "closed"; then it is a new one."""
     with raw_peer(wire, routing, limits=neolink.Limits(closed_seconds=0.3)) as (link, peer):
         peer.send(2, REQUEST)
-        link.accept(timeout=5).close()              # the opener, unread, is a request to a closed Conn
+        link.accept(timeout=20).close()              # the opener, unread, is a request to a closed Conn
         assert peer.recv().error == "closed"
         peer.send(2, REQUEST)
         assert peer.recv().error == "closed"
@@ -145,5 +145,5 @@ def test_s22_the_entry_of_a_closed_conn_leaves_after_its_time(wire, routing):
             else:
                 assert peer.recv().error == "closed"
         with conn:
-            assert conn.recv(timeout=5).code == REQUEST
+            assert conn.recv(timeout=20).code == REQUEST
         at_rest(link)

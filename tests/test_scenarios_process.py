@@ -54,7 +54,7 @@ until(lambda: client.stats().packets_received > 100)
     "used inside atexit": """
 def bye():
     client.notify(NOTIFY)
-    server.recv1(timeout=5).close()
+    server.recv1(timeout=20).close()
     client.close()
     server.close()
     print("bye", flush=True)
@@ -95,7 +95,7 @@ from support import Background, until, waiting
 
 listener = neolink.listen("127.0.0.1:0", wire="N")
 client = neolink.dial(listener.address, wire="N")
-server = listener.accept(timeout=5)
+server = listener.accept(timeout=20)
 conn = client.new_conn()
 Background(server.serve, lambda request: neolink.Packet(ANSWER))
 stop = []
@@ -120,7 +120,7 @@ for way in ("use", "close", "drop"):
                         code = 2
             a, b = neolink.pair(wire="N")                   # and the child makes its own
             a.notify(NOTIFY)
-            b.recv1(timeout=5).close()
+            b.recv1(timeout=20).close()
             a.close(); b.close()
         elif way == "close":
             for thing in (client, server):
@@ -166,14 +166,14 @@ def test_s61_the_order_of_the_wire_holds_across_conns(wire, routing):
                 peer.send(conn_id, ANSWER)
             peer.send(2 * turn, NOTIFY, body(wire))
             if turn % 2:
-                link.recv1(timeout=5).close()           # the last one of the turn: the others are there
+                link.recv1(timeout=20).close()           # the last one of the turn: the others are there
                 for conn in conns:
                     assert conn.recv(timeout=0).code == ANSWER
             else:
-                conns[3].recv(timeout=5)
+                conns[3].recv(timeout=20)
                 for conn in conns[:3]:
                     conn.recv(timeout=0)
-                link.recv1(timeout=5).close()
+                link.recv1(timeout=20).close()
         for conn in conns:
             conn.close()
         at_rest(link)
@@ -188,7 +188,7 @@ def test_s61_with_another_thread_reading():
         for turn in range(300):
             peer.send(2 * turn, NOTIFY)
             peer.send(conn_id, ANSWER)
-            conn.recv(timeout=5)
+            conn.recv(timeout=20)
             link.recv1(timeout=0).close()
         link.close()
         with pytest.raises(neolink.LinkClosed):
@@ -203,7 +203,7 @@ INSIDE = '''
 import neolink
 a, b = neolink.pair(wire="N")
 a.notify(5)
-with b.recv1(timeout=5) as request:
+with b.recv1(timeout=20) as request:
     assert request.packet.code == 5
 a.close(); b.close()
 '''
@@ -254,7 +254,7 @@ def test_s59_imported_again_with_a_live_link():
         from support import Background
         client, server = neolink.pair(wire="N")
         serving = Background(server.serve, lambda request: neolink.Packet(ANSWER))
-        assert client.ask(REQUEST, timeout=5).code == ANSWER    # it has imported what it needs, of the first copy
+        assert client.ask(REQUEST, timeout=20).code == ANSWER    # it has imported what it needs, of the first copy
         for _ in range(5):
             for name in [name for name in sys.modules if name.split(".")[0] == "neolink"]:
                 del sys.modules[name]
@@ -262,9 +262,9 @@ def test_s59_imported_again_with_a_live_link():
             assert again is not neolink
             a, b = again.pair()
             a.notify(5)
-            assert type(b.recv1(timeout=5).packet) is again.Packet
+            assert type(b.recv1(timeout=20).packet) is again.Packet
             a.close(), b.close()
-            assert client.ask(REQUEST, timeout=5).code == ANSWER
+            assert client.ask(REQUEST, timeout=20).code == ANSWER
         client.close()
         serving.result()
         server.close()

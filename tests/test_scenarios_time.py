@@ -62,7 +62,7 @@ def test_s34_a_cancelled_recv_loses_nothing(wire, routing):
     with both_ends(wire, routing) as (client, server):
         conn = client.new_conn()
         conn.send(REQUEST)
-        peer = server.accept(timeout=5)
+        peer = server.accept(timeout=20)
         taken = threading.Semaphore(0)
 
         def receive(seconds):
@@ -189,7 +189,7 @@ def blocking_calls():
 
         def check():
             peer.send(2, REQUEST)                   # it still accepts, answers and asks
-            with link.recv1(timeout=5) as taken:
+            with link.recv1(timeout=20) as taken:
                 taken.reply(ANSWER)
             while peer.recv().code != ANSWER:
                 pass
@@ -294,12 +294,12 @@ def test_s39_a_storm_of_signals(on_signal, kind):
     on_signal(signal.SIGALRM, lambda *_: handled.append(1))
     with blocking_calls() as (calls, _, check):
         signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
-        begin = time.monotonic()
-        with pytest.raises(neolink.Timeout):
-            calls[kind][0](0.2)
-        took = time.monotonic() - begin
+        while len(handled) <= 5:                    # a process that gets no processor has many signals as one
+            begin = time.monotonic()
+            with pytest.raises(neolink.Timeout):
+                calls[kind][0](0.2)
+            assert 0.199 <= time.monotonic() - begin < 0.2 + PATIENCE / 2
         signal.setitimer(signal.ITIMER_REAL, 0)
-        assert 0.199 <= took < 0.2 + PATIENCE / 2 and len(handled) > 5
         check()
 
 
@@ -339,9 +339,9 @@ def test_s38_each_waiter_keeps_its_own_deadline():
             conns = [client.new_conn() for _ in order]
             begin = time.monotonic()
             waits = []
-            for n, seconds in enumerate(order):
+            for n, seconds in enumerate(order):     # one after the other, if there is time for it
                 waits.append(Background(conns[n].recv, timeout=seconds))
-                waiting(client, n + 1)
+                until(lambda: client.stats().waiters >= len(waits) or any(wait.done() for wait in waits))
             for seconds, wait in sorted(zip(order, waits, strict=True), key=lambda each: each[0])[:2]:
                 with pytest.raises(neolink.Timeout):
                     wait.result()
@@ -349,7 +349,7 @@ def test_s38_each_waiter_keeps_its_own_deadline():
             longest = order.index(PATIENCE)
             assert not waits[longest].done()
             conns[longest].send(REQUEST)
-            with server.recv1(timeout=5) as request:
+            with server.recv1(timeout=20) as request:
                 request.reply(ANSWER)
             assert waits[longest].result().code == ANSWER
 
@@ -413,17 +413,17 @@ def test_s42_a_handler_that_raises_stops_nobody(monkeypatch):
 
         bystander = client.new_conn()
         bystander.send(REQUEST)
-        with server.recv1(timeout=5) as waiting_request:
+        with server.recv1(timeout=20) as waiting_request:
             server.handle_new_conn(fail)
             for _ in range(50):
                 with client.new_conn() as conn:
                     conn.send(REQUEST)
             until(lambda: len(told) == 50)
             assert set(told) == {ZeroDivisionError}
-            server.handle_new_conn(lambda conn: conn.send(ANSWER, conn.recv(timeout=5).payload))
-            assert client.ask(REQUEST, body("M", b"x"), timeout=5).payload == body("M", b"x")
+            server.handle_new_conn(lambda conn: conn.send(ANSWER, conn.recv(timeout=20).payload))
+            assert client.ask(REQUEST, body("M", b"x"), timeout=20).payload == body("M", b"x")
             waiting_request.reply(ANSWER)
-        assert bystander.recv(timeout=5).code == ANSWER
+        assert bystander.recv(timeout=20).code == ANSWER
         bystander.close()
 
 

@@ -13,7 +13,7 @@ SCRIPT = """
 import neolink
 client, server = neolink.pair()
 client.notify(5)
-assert server.recv1(timeout=5).packet.code == 5
+assert server.recv1(timeout=20).packet.code == 5
 client.close(), server.close()
 try:
     neolink.TLS("ca.pem", "cert.pem", "key.pem")

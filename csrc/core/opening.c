@@ -248,18 +248,25 @@ static ssize_t pull_plain(nl_opening *o, uint8_t *p, size_t cap)
     }
 }
 
+/* Nothing has come: is that a silence by now? Who looks late, on a busy machine, finds what came in time. */
+static bool is_silence(nl_opening *o)
+{
+    if (o->until == NL_FOREVER || nl_now_ns() < o->until || o->in_len)
+        return false;
+    nl_hs_silence(&o->hs);
+    set_patience(o);
+    verdict(o, 0);
+    return true;
+}
+
 static bool step_talk(nl_opening *o)
 {
-    if (o->until != NL_FOREVER && nl_now_ns() >= o->until && o->in_len == 0) {
-        nl_hs_silence(&o->hs);
-        set_patience(o);
-        verdict(o, 0);
-        return true;
-    }
     flush(o);
     ssize_t n = pull_plain(o, o->in + o->in_len, sizeof o->in - o->in_len);
-    if (n == 0 || n == -2)
-        return n != 0;
+    if (n == 0)
+        return is_silence(o);
+    if (n == -2)
+        return true;
     if (n < 0) {
         int error = errno;
         nl_hs_eof(&o->hs);

@@ -84,27 +84,55 @@ static void follow(int fd, const char *script, uint8_t *heard, size_t *heard_len
     }
 }
 
+/* The first word. Its time counts if it is one that the peer says, or is that it says nothing and hangs up. */
+static const char *follow_first(peer *p, int fd, const char *script, int64_t since)
+{
+    bool speaks = script[0] == '>';
+
+    if (speaks)
+        send_hex(fd, script + 1);
+    else if (!script[0])
+        shutdown(fd, SHUT_RDWR);
+    if ((speaks || !script[0]) && nl_now_ns() - since > atomic_load(&p->lag_ns))
+        atomic_store(&p->lag_ns, nl_now_ns() - since);
+    atomic_fetch_add(&p->begun, 1);
+    return !speaks ? script : strchr(script, ';') ? strchr(script, ';') + 1 : "";
+}
+
 static void *run_peer(void *arg)
 {
     peer *p = arg;
+    int64_t since = p->since;
     for (int i = 0; i < 4 && p->scripts[i]; i++) {
         int fd = accept(p->fd, NULL, NULL);
         if (fd < 0)
             break;
-        follow(fd, p->scripts[i], p->heard[i], &p->heard_len[i]);
+        atomic_fetch_add(&p->accepted, 1);
+        follow(fd, follow_first(p, fd, p->scripts[i], since), p->heard[i], &p->heard_len[i]);
+        since = nl_now_ns();
         close(fd);
     }
     return NULL;
 }
 
+void peer_run(peer *p)
+{
+    memset(p->heard_len, 0, sizeof p->heard_len);
+    atomic_store(&p->accepted, 0);
+    atomic_store(&p->begun, 0);
+    atomic_store(&p->lag_ns, 0);
+    p->since = nl_now_ns();
+    p->fd = listen_plain(&p->address);
+    assert_int_equal(pthread_create(&p->thread, NULL, run_peer, p), 0);
+}
+
 void peer_start(peer *p, const char *first, const char *second, const char *third)
 {
     memset(p, 0, sizeof *p);
-    p->fd = listen_plain(&p->address);
     p->scripts[0] = first;
     p->scripts[1] = second;
     p->scripts[2] = third;
-    assert_int_equal(pthread_create(&p->thread, NULL, run_peer, p), 0);
+    peer_run(p);
 }
 
 void peer_stop(peer *p)

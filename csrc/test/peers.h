@@ -19,6 +19,7 @@
 
 #include <netinet/in.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "neolink.h"
 
@@ -39,10 +40,14 @@ typedef struct peer {
     const char *scripts[4];             /* one per connection, NULL behind the last */
     uint8_t     heard[4][256];
     size_t      heard_len[4];
+    int64_t     since;                  /* when it began */
+    atomic_int  accepted, begun;        /* connections; those whose script is past its first word */
+    atomic_llong lag_ns;                /* the longest from when one could be served to its first byte or its end */
     pthread_t   thread;
 } peer;
 
 void peer_start(peer *p, const char *first, const char *second, const char *third);
+void peer_run(peer *p);                 /* once more, when it was stopped */
 void peer_stop(peer *p);
 void peer_heard(const peer *p, int connection, const char *hex);
 

@@ -22,19 +22,38 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "kit.h"
 #include "opening.h"
 #include "peers.h"
 
+#define QUIET_NS INT64_C(100000000)     /* of hs.c */
 #define M_OPENING "92a34e454f05"
 #define M_BIN_OPENING "92c4034e454f05"
 #define N_WORD    "00000006"
 
-static dialed dial_peer(const peer *p, nl_wire wire)
+/* A dialer that listens first takes QUIET_NS of silence for an answer. A peer that was to speak, or to hang up, at once
+ * and got no processor for so long has played another part than its own. */
+static bool missed_its_cue(peer *p)
+{
+    wait_until(atomic_load(&p->begun) == atomic_load(&p->accepted));
+    return atomic_load(&p->lag_ns) >= QUIET_NS;
+}
+
+static dialed dial_peer(peer *p, nl_wire wire)
 {
     nl_dial_config config;
+    dialed d;
     nl_dial_config_default(&config);
     config.link.wire = wire;
-    return dial_with((const struct sockaddr *)&p->address, sizeof p->address, &config, soon());
+    d = dial_with((const struct sockaddr *)&p->address, sizeof p->address, &config, soon());
+    for (int again = 0; missed_its_cue(p) && again < 100; again++) {
+        if (d.link)
+            nl_link_rele(d.link);
+        peer_stop(p);
+        peer_run(p);
+        d = dial_with((const struct sockaddr *)&p->address, sizeof p->address, &config, soon());
+    }
+    return d;
 }
 
 static void became(dialed *d, nl_wire wire, int version)
@@ -164,6 +183,24 @@ static void test_dial_mismatches(void **state)
     d = dial_peer(&p, NL_WIRE_N);
     failed(&d, "NEO N protocol 6", "nothing");
     peer_stop(&p);
+}
+
+/* What came in time is heard, however late somebody looks. */
+static void test_late_listening(void **state)
+{
+    nl_link_config config;
+    nl_opening o;
+    int fd[2];
+    (void)state;
+    nl_link_config_default(&config);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd), 0);
+    assert_int_equal(nl_opening_init(&o, fd[0], NL_CLIENT, NL_WIRE_AUTO, &config), NL_OK);
+    send_hex(fd[1], N_WORD);
+    o.until = 0;
+    assert_int_equal(nl_opening_step(&o), NL_OPENING_DONE);
+    assert_int_equal(o.hs.wire, NL_WIRE_N);
+    nl_opening_fini(&o);
+    close(fd[1]);
 }
 
 static void test_dial_nobody(void **state)
@@ -308,6 +345,7 @@ int main(void)
         cmocka_unit_test(test_dial_m_of_python_2),
         cmocka_unit_test(test_dial_slow_node),
         cmocka_unit_test(test_dial_mismatches),
+        cmocka_unit_test(test_late_listening),
         cmocka_unit_test(test_dial_nobody),
         cmocka_unit_test(test_dial_times_out),
         cmocka_unit_test(test_dial_goes_on_after_a_signal),
