@@ -243,7 +243,7 @@ static void shake_wait(shake *s)
     nl_opening *o = &s->opening;
     nl_poller_timer(&s->pollee, o->until < s->deadline_ns ? o->until : s->deadline_ns);
     if (is_closed(s->listener))
-        nl_poller_timer(&s->pollee, 0);         /* close set it, and we may have set it back */
+        nl_poller_timer(&s->pollee, NL_NOW);    /* close set it, and we may have set it back */
     if (nl_poller_watch(&s->pollee, (uint32_t)o->want) != NL_OK) {
         nl_fault_set(&o->why, NL_EHANDSHAKE, errno, "epoll: %s", strerror(errno));
         shake_fail(s);
@@ -602,7 +602,7 @@ void nl_listener_close(nl_listener *l)
         close(l->fd);
         l->fd = -1;
         for (nl_list *i = l->shakes.next; i != &l->shakes; i = i->next)
-            nl_poller_timer(&NL_ITEM(i, shake, item)->pollee, 0);
+            nl_poller_timer(&NL_ITEM(i, shake, item)->pollee, NL_NOW);
         while (!nl_list_empty(&l->outcomes)) {
             nl_list *first = l->outcomes.next;
             nl_list_del(first);
@@ -617,6 +617,7 @@ void nl_listener_close(nl_listener *l)
         nl_list_del(&o->item);
         outcome_free(o);
     }
+    nl_poller_settle();                         /* after nl_shutdown() nobody else ends the handshakes */
 }
 
 void nl_listener_hold(nl_listener *l)

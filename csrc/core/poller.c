@@ -362,6 +362,7 @@ void nl_shutdown(void)
     late = take_retired_locked();       /* deleted since the thread looked last */
     poller_unlock();
     release(late);
+    nl_poller_settle();
 }
 
 /* ---- the contract ----------------------------------------------------------------------------------------------- */
@@ -409,6 +410,17 @@ void nl_poller_timer(nl_pollee *p, int64_t at_ns)
         HAND_ON(poller_timer_wake, wake_before_locked(at_ns));
     }
     poller_unlock();
+}
+
+void nl_poller_settle(void)
+{
+    bool running;
+
+    poller_lock();
+    running = poller.running;
+    poller_unlock();
+    if (!running)
+        run_timers(NL_NOW);
 }
 
 void nl_poller_sweep(nl_pollee *p)

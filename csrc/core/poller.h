@@ -50,6 +50,9 @@ nl_err nl_poller_add(nl_pollee *p);
 nl_err nl_poller_watch(nl_pollee *p, uint32_t events);
 /* Call `timer` at that time of the monotonic clock; replaces an earlier one; NL_FOREVER cancels. */
 void   nl_poller_timer(nl_pollee *p, int64_t at_ns);
+/* Where there is no thread, after nl_shutdown(): makes the calls of timers that were set to NL_NOW, which are how an owner
+ * asks the thread to end something. The caller holds no lock. */
+void   nl_poller_settle(void);
 /* Call `sweep` after NL_SWEEP_NS, and again until it returns false; ever more seldom, up to NL_SWEEP_MAX_NS, as long as
  * all that are swept return true: a wake-up costs tens of microseconds, which would be felt by the traffic that it
  * looks after. */

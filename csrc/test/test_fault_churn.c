@@ -10,8 +10,10 @@
 #include "kit.h"
 
 #include "buf.h"
+#include "peers.h"
 #include "sys.h"
 
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #ifndef NL_NO_TLS
@@ -21,7 +23,8 @@
 #include "tls.h"
 #endif
 
-#define LIVES 30                        /* links, each with its peer */
+#define LIVES  30                       /* links, each with its peer */
+#define SILENT 3                        /* peers in the middle of a handshake */
 
 int sys_fault(sys_call call, size_t *len)
 {
@@ -122,6 +125,35 @@ static void test_plain_links_leave_nothing(void **state)
         live_and_let_go(*k, NULL, LIVES);
 }
 
+/* Handshakes that stand still when the thread ends: whoever closes the listener, before or after, gives them back. */
+static void test_handshakes_at_shutdown_leave_nothing(void **state)
+{
+    struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    nl_listen_config config;
+
+    (void)state;
+    nl_listen_config_default(&config);
+    config.handshake_ns = NL_FOREVER;
+    for (int i = 0; i < 20; i++) {
+        long before = atomic_load(&sys_live);
+        int silent[SILENT];
+        nl_listener *l;
+        nl_fault why;
+
+        must(nl_listener_new((struct sockaddr *)&address, sizeof address, &config, &l, &why) == NL_OK);
+        for (int k = 0; k < SILENT; k++)
+            silent[k] = connect_to(l);
+        wait_until(atomic_load(&sys_live) == before + 1 + 2 * SILENT);      /* the handshakes, and their outcomes */
+        if (i % 2)
+            nl_listener_close(l);
+        nl_shutdown();
+        nl_listener_rele(l);
+        must(atomic_load(&sys_live) == before);
+        for (int k = 0; k < SILENT; k++)
+            close(silent[k]);
+    }
+}
+
 #ifndef NL_NO_TLS
 
 #define HOUR 3600L
@@ -202,7 +234,7 @@ static void test_tls_links_leave_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_plain_links_leave_nothing),
+        TEST(test_plain_links_leave_nothing), TEST(test_handshakes_at_shutdown_leave_nothing),
 #ifndef NL_NO_TLS
         TEST(test_tls_links_leave_nothing),
 #endif
