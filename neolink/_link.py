@@ -54,7 +54,8 @@ class NodeLink(_core.NodeLink):
         There are at most `workers` threads (None: 256). Conns that wait for accept() are served too. The handler can
         be changed while traffic runs, or removed (None): when that returns, later Conns wait for accept() again. The
         Conn is closed when the handler returns. What it raises goes to threading.excepthook, except LinkError and
-        ConnError of its own link or Conn, which end it silently.
+        ConnError of its own link or Conn, which end it silently. Python's own hook gets one of each kind a second,
+        and the log says how many more there were; a hook of the program's own gets them all.
         """
         from neolink import _serve
 
@@ -73,7 +74,7 @@ class NodeLink(_core.NodeLink):
         """Take requests and call handler(request) until the link ends.
 
         A value the handler returns is sent as the reply: a Packet or a message; None sends nothing. What it raises
-        goes to threading.excepthook and the request's Conn is closed. Returns when the link is closed or ended
+        goes to threading.excepthook as in handle_new_conn, and the request's Conn is closed. Returns when the link is closed or ended
         between two packets, or after close_accept(); other ends raise. With more workers as many requests are handled
         at once.
         """

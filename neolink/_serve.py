@@ -13,8 +13,10 @@ number of wakes (`_wakes`) when it saw that the pool goes on, and does not sleep
 """
 from __future__ import annotations
 
+import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -183,10 +185,70 @@ def is_own_end(error: BaseException, conn: Conn) -> bool:
     return isinstance(error, errors.ConnError) and error.link is conn.link and error.conn_id == conn.conn_id
 
 
+class Reports:
+    """Which exceptions go to the hook that prints them: of each kind one a second, and how many there were.
+
+    A kind is a type and the line that raised it, so there are no more of them than the program has lines that raise.
+    """
+
+    SECONDS = 1.0
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._kinds: dict[tuple[type, str, int], tuple[float, int]] = {}    # when it was told, and not told since
+
+    def others(self, error: BaseException) -> int | None:
+        """How many of its kind were not told since the last that was; None: this one is not told either."""
+        kind = (type(error), *raised_at(error))
+        with self._lock:
+            now = self._clock()
+            told, held_back = self._kinds.get(kind, (now - self.SECONDS, 0))
+            if now - told < self.SECONDS:
+                self._kinds[kind] = told, held_back + 1
+                return None
+            self._kinds[kind] = now, 0
+            return held_back
+
+
+def raised_at(error: BaseException) -> tuple[str, int]:
+    """The file and line of the innermost frame."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return (traceback.tb_frame.f_code.co_filename, traceback.tb_lineno) if traceback else ("", 0)
+
+
+_reports = Reports()
+
+
+def _after_fork() -> None:
+    """Whoever held its lock is not in the child."""
+    global _reports
+    _reports = Reports()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 def report(error: BaseException) -> None:
-    """As if the thread had died of it: to threading.excepthook."""
+    """As if the thread had died of it: to threading.excepthook.
+
+    A peer decides how often a handler raises, and Python's own hook prints each traceback: so that one gets one of each
+    kind a second, and "neolink" logs with it how many it did not get. A hook of the program's own gets them all.
+    """
+    others: int | None = 0
+    if threading.excepthook is threading.__excepthook__:
+        others = _reports.others(error)
+    if others is None:
+        return
     args = (type(error), error, error.__traceback__, threading.current_thread())
     try:
         threading.excepthook(threading.ExceptHookArgs(args))
+        if others:
+            import logging
+
+            logging.getLogger("neolink").warning("%d more like this %s were raised since the last that was printed",
+                                                 others, type(error).__name__)
     except Exception as broken:             # a broken hook must not end the worker
         sys.__excepthook__(type(broken), broken, broken.__traceback__)

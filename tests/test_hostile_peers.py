@@ -15,10 +15,11 @@ from collections.abc import Iterator
 
 import pytest
 from leaks import at_rest, balanced  # noqa: F401
-from scenario_kit import ANSWER, REQUEST, body, both_ends, each_wire, frame, memory, raw_peer
+from scenario_kit import ANSWER, REQUEST, body, both_ends, each_wire, frame, memory, raw_peer, run_program
 from support import PATIENCE, Background, until
 
 import neolink
+from neolink import _serve
 
 pytestmark = pytest.mark.usefixtures("balanced")
 MB = 1 << 20
@@ -108,6 +109,65 @@ def test_a_flood_of_strangers_is_none_of_lines(caplog):
         seconds = time.monotonic() - begin
     assert 1 <= len(caplog.records) <= 1 + seconds
     assert "HTTP" in caplog.text
+
+
+RAISING = """
+import sys, threading, time, neolink
+
+def answer(packet, send):
+    if packet.code == 0x1234:
+        send(0x9234)
+    elif packet.payload == b"one":
+        raise ValueError("of one kind")
+    else:
+        raise ValueError("of another")
+
+client, server = neolink.pair(wire="N", limits=neolink.Limits(accept_backlog=None))
+if sys.argv[1] == "serve":
+    threading.Thread(target=server.serve, args=(lambda request: answer(request.packet, request.reply),)).start()
+else:
+    server.handle_new_conn(lambda conn: answer(conn.recv(), conn.send), workers=1)
+begin = time.monotonic()
+for n in range(500):
+    client.notify(5, (b"one", b"two")[n % 2])
+client.ask(0x1234, timeout=60)
+print(time.monotonic() - begin)
+client.close()
+"""
+
+
+@pytest.mark.parametrize("face", ["serve", "handle_new_conn"])
+def test_handlers_that_raise_for_each_packet_print_a_traceback_a_second(face):
+    """Five hundred packets that a handler does not understand, in two ways; the next one is answered."""
+    done = run_program(RAISING, face)
+    assert done.returncode == 0, done.stderr
+    for kind in ("of one kind", "of another"):
+        assert 1 <= done.stderr.count(f"ValueError: {kind}") <= 1 + float(done.stdout), done.stderr
+
+
+def test_what_handlers_raise_is_told_once_a_second_and_none_is_uncounted():
+    now, told = 0.0, []
+
+    def error(text: str) -> ValueError:
+        try:
+            raise ValueError(text)
+        except ValueError as raised:
+            return raised
+
+    reports = _serve.Reports(lambda: now)
+    for n in range(10_001):
+        now = n / 1000
+        told.append(reports.others(error(f"whatever the peer sent: {n}")))
+    assert [others for others in told if others is not None] == [0] + [999] * 10
+    assert reports.others(KeyError()) == 0              # another kind
+
+
+def test_a_hook_of_the_programs_own_is_told_each_time(monkeypatch):
+    told = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    for _ in range(100):
+        _serve.report(ValueError())
+    assert len(told) == 100
 
 
 CROWD = """
