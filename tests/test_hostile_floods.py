@@ -20,7 +20,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -39,7 +38,7 @@ from scenario_kit import (
     memory,
     raw_peer,
 )
-from support import PATIENCE, Background, until
+from support import PATIENCE, Background, poller_clock, until
 
 import neolink
 
@@ -259,13 +258,6 @@ def test_the_poller_leaves_a_flood_for_others():
         at_rest(link)
         per_turn = TURN - 1 + BLOCK * count // len(packets)
         assert link.stats().poller_reads >= count / per_turn > 1
-
-
-def poller_clock() -> int:
-    """That of the processor time of the core's thread."""
-    names = {int(task.name): (task / "comm").read_text() for task in Path("/proc/self/task").iterdir()}
-    tid, = (tid for tid, name in names.items() if name == "neolink\n")
-    return ~tid << 3 | 6                            # as the kernel's headers put it together
 
 
 @each_that_pours

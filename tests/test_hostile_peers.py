@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import pytest
 from leaks import at_rest, balanced  # noqa: F401
 from scenario_kit import ANSWER, REQUEST, body, both_ends, each_wire, frame, memory, raw_peer, run_program
-from support import PATIENCE, Background, until
+from support import PATIENCE, Background, descriptors, poller_clock, until, within
 
 import neolink
 from neolink import _serve
@@ -194,6 +194,90 @@ def room_for(count: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+STRANGERS = """
+import resource, socket, sys
+port, count, says = int(sys.argv[1]), int(sys.argv[2]), bytes.fromhex(sys.argv[3])
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+socks = []
+for _ in range(count):
+    socks.append(socket.create_connection(("127.0.0.1", port), timeout=60))
+    if says:
+        socks[-1].sendall(says)
+print("all", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def strangers(listener: neolink.Listener, count: int, says: bytes = b"") -> Iterator[None]:
+    """So many connections of another process, which say no more than this."""
+    command = [sys.executable, "-c", STRANGERS, str(listener.address[1]), str(count), says.hex()]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "all\n"
+        yield
+        process.stdin.close()
+
+
+def friend(listener: neolink.Listener) -> float:
+    """Dials, is accepted, and asks; the seconds it took until it was accepted."""
+    begin = time.monotonic()
+    with neolink.dial(listener.address, wire="N", timeout=PATIENCE) as link, listener.accept(PATIENCE) as accepted:
+        seconds = time.monotonic() - begin
+        asking = Background(link.ask, REQUEST, timeout=PATIENCE)
+        with accepted.recv1(timeout=PATIENCE) as request:
+            request.reply(ANSWER)
+        assert asking.result().code == ANSWER
+    return seconds
+
+
+SHAKES = 1024
+"""Handshakes that a listener has under way at once."""
+
+
+@pytest.mark.parametrize("count", [2_000, 10_000])
+def test_silent_strangers(count):
+    """They connect and say nothing: so many descriptors, some kilobytes of each, no thread, no processor time, and who
+    comes after them and speaks does not wait for the time that each has for its handshake."""
+    with room_for(SHAKES + 100), neolink.listen(("127.0.0.1", 0), wire="N", handshake_timeout=600) as listener:
+        friend(listener)
+        threads, before, files = threading.active_count(), memory(), descriptors()
+        clock = poller_clock()
+        with strangers(listener, count):
+            within(2, lambda: friend(listener))
+            assert descriptors() <= files + SHAKES + 2          # the pipes of their process
+            assert memory() - before < 8000 * SHAKES
+            assert threading.active_count() == threads
+            busy, begin = time.clock_gettime(clock), time.monotonic()
+            until(lambda: time.monotonic() > begin + 0.3)
+            assert time.clock_gettime(clock) - busy < 0.03
+            friend(listener)
+
+
+def test_strangers_that_begin_their_handshake_and_stop():
+    """Fifteen hundred with a byte each: they have their second, and then give way."""
+    with room_for(SHAKES + 100), neolink.listen(("127.0.0.1", 0), wire="N", handshake_timeout=600) as listener:
+        files = descriptors()
+        with strangers(listener, 1500, says=b"\0"):
+            friend(listener)
+            assert descriptors() <= files + SHAKES + 2
+
+
+def test_handshakes_of_a_byte_at_a_time():
+    """A hundred strangers, a byte of each in turn, until they are links; friends get in between."""
+    opening = bytes.fromhex("00000006")                         # all that a node that speaks N says first
+    with contextlib.ExitStack() as stack, neolink.listen(("127.0.0.1", 0), wire="N") as listener:
+        socks = [stack.enter_context(socket.create_connection(listener.address)) for _ in range(100)]
+        threads = threading.active_count()
+        for byte in opening:
+            friend(listener)
+            for sock in socks:
+                sock.sendall(bytes([byte]))
+            assert threading.active_count() == threads
+        for _ in socks:
+            listener.accept(PATIENCE).abort()
 
 
 @pytest.mark.parametrize("count", [2_000, 10_000])

@@ -8,11 +8,15 @@
  *   poller: connection --> shake --> outcome --> queue --> nl_listener_accept
  *
  * Three things bound it: at most SHAKES_MAX handshakes, at most `backlog` links that nobody took (with what is under
- * way on top), and at most REPORTS_MAX failures. Over the first two the socket is not watched, and peers wait in the
+ * way on top), and at most REPORTS_MAX failures. Over the second the socket is not watched, and peers wait in the
  * kernel's backlog; over the third, failures are only counted. When the process is out of descriptors, accept would
  * fail again at once, and the socket would be readable at once: so it rests for REST_NS.
  *
- * Who touches what. A shake belongs to the poller's thread alone, but for its place in `shakes`; even close does
+ * Who gives way. Over the first bound one who has just come would wait for the deadlines of a thousand who may never
+ * say a word. So the oldest gives way: at once if it is silent, for who is honest speaks first and is heard within a
+ * round trip; after GRACE_NS if it has said something.
+ *
+ * Who touches what. A shake belongs to the poller's thread alone, but for its place in a list; even close does
  * not touch it, but sets its timer off, and the thread then finds the listener closed. No link function is called under
  * mu.
  *
@@ -31,6 +35,7 @@
 #define SHAKES_MAX  1024u               /* some 3 MB of them; more than one storm of reconnecting clients */
 #define REPORTS_MAX 64u                 /* enough to see what is going on; a flood of strangers fills no memory */
 #define REST_NS     INT64_C(100000000)  /* short for who waits, long for a processor */
+#define GRACE_NS    INT64_C(1000000000) /* some round trips of a far peer, and what TLS computes */
 
 extern nl_lock_class listener_mu;
 #define NL_LISTENER NL_GUARDED_BY(listener_mu)
@@ -46,10 +51,11 @@ typedef struct outcome {
 
 typedef struct shake {
     nl_pollee    pollee;
-    nl_list      item NL_LISTENER;      /* in listener.shakes */
+    nl_list      item NL_LISTENER;      /* in listener.silent, then in listener.spoken */
     nl_listener *listener;              /* [const] */
     nl_opening   opening;               /* [poller's thread] */
-    int64_t      deadline_ns;           /* [const] */
+    int64_t      begun_ns, deadline_ns; /* [const] */
+    bool         heard;                 /* [poller's thread] it has spoken */
     bool         over;                  /* [poller's thread] */
     outcome     *outcome;               /* made beforehand, so that its end needs no memory */
 } shake;
@@ -61,8 +67,8 @@ struct nl_listener {
     /* The socket is watched; or was left alone for a while. */
     bool            watching NL_LISTENER, resting NL_LISTENER;
     int             fd NL_LISTENER;     /* -1 once closed */
-    nl_list         shakes NL_LISTENER;
-    unsigned        shake_count NL_LISTENER;
+    nl_list         silent NL_LISTENER, spoken NL_LISTENER; /* handshakes: has the peer sent anything? Oldest first */
+    unsigned        shake_count NL_LISTENER; /* in both */
     nl_list         outcomes NL_LISTENER; /* first come, first taken */
     unsigned        links NL_LISTENER, reports NL_LISTENER; /* of each kind in it */
     uint64_t        dropped NL_LISTENER; /* failures not reported since the last that was */
@@ -116,9 +122,26 @@ static void outcome_free(outcome *o)
 
 /* ---- watching ---------------------------------------------------------------------------------------------------- */
 
+static shake *first_locked(const nl_list *shakes) NL_REQUIRES(listener_mu)
+{
+    return nl_list_empty(shakes) ? NULL : NL_ITEM(shakes->next, shake, item);
+}
+
+/* The handshake that gives way to the next one, or NULL. Not the one who has just come: it is silent, too, but there was
+ * another before it was let in. */
+static shake *oldest_locked(const nl_listener *l) NL_REQUIRES(listener_mu)
+{
+    shake *silent = first_locked(&l->silent), *spoken = first_locked(&l->spoken);
+    int64_t grace_ends_ns = nl_now_ns() - GRACE_NS;
+
+    if (spoken && spoken->begun_ns <= grace_ends_ns && !(silent && silent->begun_ns <= grace_ends_ns))
+        return spoken;
+    return silent;
+}
+
 static bool has_room_locked(const nl_listener *l) NL_REQUIRES(listener_mu)
 {
-    return l->links < (unsigned)l->config.backlog && l->shake_count < SHAKES_MAX;
+    return l->links < (unsigned)l->config.backlog && (l->shake_count < SHAKES_MAX || oldest_locked(l));
 }
 
 static void rest_locked(nl_listener *l) NL_REQUIRES(listener_mu)
@@ -130,9 +153,9 @@ static void rest_locked(nl_listener *l) NL_REQUIRES(listener_mu)
 /* Watches the socket if it should be watched and is not. */
 static void watch_locked(nl_listener *l) NL_REQUIRES(listener_mu)
 {
-    if (l->closed || l->watching || l->resting || !has_room_locked(l))
+    if (l->closed || l->watching || l->resting || l->links >= (unsigned)l->config.backlog)
         return;
-    if (nl_poller_watch(&l->pollee, EPOLLIN) == NL_OK)
+    if (has_room_locked(l) && nl_poller_watch(&l->pollee, EPOLLIN) == NL_OK)
         l->watching = true;
     else
         rest_locked(l);
@@ -241,6 +264,13 @@ static bool is_closed(nl_listener *l)
 static void shake_wait(shake *s)
 {
     nl_opening *o = &s->opening;
+    if (!s->heard && nl_opening_has_heard(o)) {
+        s->heard = true;
+        listener_lock(s->listener);
+        nl_list_del(&s->item);
+        nl_list_push(&s->listener->spoken, &s->item);
+        listener_unlock(s->listener);
+    }
     nl_poller_timer(&s->pollee, o->until < s->deadline_ns ? o->until : s->deadline_ns);
     if (is_closed(s->listener))
         nl_poller_timer(&s->pollee, NL_NOW);    /* close set it, and we may have set it back */
@@ -269,6 +299,21 @@ static void shake_run(shake *s)
     } else {
         shake_wait(s);
     }
+}
+
+/* Over the bound by one, who has just come and is not done yet: the oldest ends. */
+static void give_way(nl_listener *l)
+{
+    listener_lock(l);
+    shake *s = l->shake_count > SHAKES_MAX ? oldest_locked(l) : NULL;
+    listener_unlock(l);
+    if (!s)
+        return;
+    nl_opening_look(&s->opening);
+    if (s->opening.why.code == NL_ETIMEOUT)     /* else it has failed already, and lingers */
+        nl_fault_set(&s->opening.why, NL_EHANDSHAKE, 0, "gave way to newer peers, as %u were shaking hands",
+                     SHAKES_MAX);
+    shake_fail(s);
 }
 
 static void shake_event(nl_pollee *p, uint32_t events)
@@ -317,13 +362,14 @@ static bool shake_begin_locked(nl_listener *l, shake *s, int fd) NL_REQUIRES(lis
     s->listener = l;
     s->pollee.fd = fd;
     int64_t now = nl_now_ns();
+    s->begun_ns = now;
     s->deadline_ns = l->config.handshake_ns < NL_FOREVER - now ? now + l->config.handshake_ns : NL_FOREVER;
     if (nl_poller_add(&s->pollee) != NL_OK) {
         nl_opening_fini(&s->opening);
         return false;
     }
     hold_memory(l);
-    nl_list_push(&l->shakes, &s->item);
+    nl_list_push(&l->silent, &s->item);
     l->shake_count++;
     return true;
 }
@@ -376,8 +422,10 @@ static void listener_event(nl_pollee *p, uint32_t events)
     listener_lock(l);
     l->watching = false;
     listener_unlock(l);
-    while (taken++ < TAKEN_AT_ONCE && (s = take_peer(l)))
+    while (taken++ < TAKEN_AT_ONCE && (s = take_peer(l))) {
         shake_run(s);
+        give_way(l);
+    }
     listener_lock(l);
     watch_locked(l);
     listener_unlock(l);
@@ -455,7 +503,8 @@ static nl_listener *listener_alloc(const nl_listen_config *config)
     atomic_init(&l->users, 1);
     atomic_init(&l->refs, 1);                   /* the users' */
     pthread_mutex_init(&l->mu, NULL);
-    nl_list_init(&l->shakes);
+    nl_list_init(&l->silent);
+    nl_list_init(&l->spoken);
     nl_list_init(&l->outcomes);
     atomic_init(&l->turn, 0);
     l->config = *config;
@@ -586,6 +635,12 @@ int nl_listener_fd(const nl_listener *l)
     return fd;
 }
 
+static void end_all_locked(nl_list *shakes) NL_REQUIRES(listener_mu)
+{
+    for (nl_list *i = shakes->next; i != shakes; i = i->next)
+        nl_poller_timer(&NL_ITEM(i, shake, item)->pollee, NL_NOW);
+}
+
 /* The sockets of the handshakes are closed by the poller, soon; the listening socket, and with it the address, now. */
 void nl_listener_close(nl_listener *l)
 {
@@ -601,8 +656,8 @@ void nl_listener_close(nl_listener *l)
         unlink_path(l);
         close(l->fd);
         l->fd = -1;
-        for (nl_list *i = l->shakes.next; i != &l->shakes; i = i->next)
-            nl_poller_timer(&NL_ITEM(i, shake, item)->pollee, NL_NOW);
+        end_all_locked(&l->silent);
+        end_all_locked(&l->spoken);
         while (!nl_list_empty(&l->outcomes)) {
             nl_list *first = l->outcomes.next;
             nl_list_del(first);

@@ -46,6 +46,8 @@ void   nl_opening_hear_first(nl_opening *o);            /* right after init: see
 void   nl_opening_fini(nl_opening *o);
 
 nl_opening_state nl_opening_step(nl_opening *o);
+/* Has the peer sent anything? */
+static inline bool nl_opening_has_heard(const nl_opening *o)    { return o->in_len || o->first_len; }
 /* The time is over. Fills `why` and `report`: NL_ETIMEOUT and how far it came, unless the handshake has failed already
  * and only the peer has not closed yet. Look at a copy if the opening may go on. */
 void   nl_opening_look(nl_opening *o);
