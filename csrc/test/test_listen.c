@@ -334,6 +334,50 @@ static void test_failures_are_bounded(void **state)
     nl_listener_rele(l);
 }
 
+/* More than may shake hands at once, who never end it: the oldest give way, and a good one behind them gets in. */
+static void crowd_that_says(const char *hex)
+{
+    enum { PEERS = 1100 };
+    static int fds[PEERS];
+    nl_listen_config config;
+    bool told = false;
+    dialed d;
+
+    nl_listen_config_default(&config);
+    config.handshake_ns = NL_FOREVER;
+    config.link.wire = NL_WIRE_M;
+    nl_listener *l = listener_of(&config);
+    for (int i = 0; i < PEERS; i++)
+        send_hex(fds[i] = connect_to(l), hex);
+    int fd = connect_to(l);
+    send_hex(fd, M_OPENING);
+    while ((d = accept_one(l, soon())).err == NL_EHANDSHAKE)
+        told = told || strstr(d.why.text, "gave way");
+    assert_int_equal(d.err, NL_OK);
+    assert_true(told);
+    nl_link_rele(d.link);
+    for (int i = 0; i < PEERS; i++)
+        close(fds[i]);
+    close(fd);
+    nl_listener_rele(l);
+}
+
+static void test_the_oldest_gives_way(void **state)
+{
+    struct rlimit old, high;
+
+    (void)state;
+    getrlimit(RLIMIT_NOFILE, &old);
+    if (old.rlim_max < 2300)
+        skip();
+    high = old;
+    high.rlim_cur = high.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &high);
+    crowd_that_says("");
+    crowd_that_says("92");
+    setrlimit(RLIMIT_NOFILE, &old);
+}
+
 /* valgrind plays the limit itself: it lets the kernel accept, closes what that gave, and says EMFILE. The peer is gone
  * then. */
 static bool limit_is_played(void)
@@ -570,6 +614,7 @@ int main(void)
         cmocka_unit_test(test_close),
         cmocka_unit_test(test_backlog),
         cmocka_unit_test(test_failures_are_bounded),
+        cmocka_unit_test(test_the_oldest_gives_way),
         cmocka_unit_test(test_out_of_descriptors),
         cmocka_unit_test(test_unix_sockets),
         cmocka_unit_test(test_socket_options),
