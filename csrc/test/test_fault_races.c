@@ -6,6 +6,7 @@
 #include "kit.h"
 
 #include "certs.h"
+#include "poller.h"
 #include "sys.h"
 
 static atomic_bool slow;            /* recv gives one byte */
@@ -15,6 +16,7 @@ static atomic_bool interrupted;     /* a signal comes to whoever polls */
 /* Where a thread comes no further until it is let go; the call then fails so, or goes on (0). */
 typedef struct stop { sys_call at; int then; atomic_bool reached, let_go; } stop;
 static _Thread_local stop *my_stop;
+static stop *_Atomic poller_stop;   /* the poller's */
 
 static int stay(stop *s)
 {
@@ -27,10 +29,12 @@ static int stay(stop *s)
 
 int sys_fault(sys_call call, size_t *len)
 {
+    stop *s = nl_poller_is_me() ? atomic_load(&poller_stop) : my_stop;
+
     if (call == SC_RECV && atomic_load(&slow))
         *len = 1;
-    if (my_stop && call == my_stop->at)
-        return stay(my_stop);
+    if (s && call == s->at)
+        return stay(s);
     return call == SC_POLL && atomic_load(&interrupted) ? EINTR : 0;
 }
 
@@ -192,6 +196,36 @@ static void test_next_closer(void **state)
     close(peer);
 }
 
+/* tx_give_quiet: a closer waits while the poller writes, which is in no call that it would leave; so it must say
+ * is done. */
+static void test_closer_waits_for_the_poller(void **state)
+{
+    nl_link_config c = config_of(NL_SERVER, KIND_2016);
+    stop writes = { .at = SC_SENDMSG }, waits = { .at = SC_FUTEX, .let_go = true };
+    job closer = { .deadline = NL_FOREVER, .arg = &waits };
+    static uint8_t bytes[4 << 20];
+    nl_conn *conn;
+    int fd[2];
+
+    (void)state;
+    sockets_small(fd);
+    conn = conn_new(closer.link = link_over(fd[0], &c));
+    send_ok(conn, ASK, bytes, sizeof bytes);
+    atomic_store(&poller_stop, &writes);
+    peer_take(fd[1]);                                   /* room, so the poller writes on */
+    wait_until(atomic_load(&writes.reached));
+    job_start(&closer, job_close_once);
+    wait_until(atomic_load(&waits.reached));
+    atomic_store(&poller_stop, NULL);
+    atomic_store(&writes.let_go, true);
+    peer_drain(fd[1]);
+    job_join(&closer);
+    must_be(closer.result, NL_OK);
+    nl_conn_rele(conn);
+    link_free(closer.link);
+    close(fd[1]);
+}
+
 /* One waiter has been woken, but the scheduler keeps it from running; the leader has left. What comes now is for the
  * poller to read: it left that to the waiter, gave the token up, and was told again, in circles. */
 static void test_poller_reads_beside_a_late_waiter(void **state)
@@ -293,7 +327,7 @@ int main(void)
         TEST(test_takeover_with_signals),               /* the first: before there is a link */
 #endif
         TEST(test_close_under_a_hose), TEST(test_interrupted_close_delivers),
-        TEST(test_abort_beside_an_interrupted_close), TEST(test_next_closer),
+        TEST(test_abort_beside_an_interrupted_close), TEST(test_next_closer), TEST(test_closer_waits_for_the_poller),
         TEST(test_poller_reads_beside_a_late_waiter),
     };
 
