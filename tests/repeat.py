@@ -119,7 +119,8 @@ def build(folder: Path) -> list[Job]:
 def jobs(options: argparse.Namespace, folder: Path) -> list[Job]:
     """What one round runs."""
     only = options.only or [*PROGRAMS, "pytest"]
-    programs = [job for job in build(folder) if job.name in only and job.name not in options.leave_out]
+    wanted = [name for name in PROGRAMS if name in only and name not in options.leave_out]
+    programs = [job for job in build(folder) if job.name in wanted] if wanted else []
     if options.mode == "valgrind":
         valgrind = ["valgrind", "-q", "--tool=none", "--fair-sched=yes"]
         return [Job(name, valgrind + command) for name, command in programs]
