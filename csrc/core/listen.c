@@ -57,6 +57,7 @@ typedef struct shake {
     int64_t      begun_ns, deadline_ns; /* [const] */
     bool         heard;                 /* [poller's thread] it has spoken */
     bool         over;                  /* [poller's thread] */
+    unsigned     refs;                  /* [poller's thread] its own until it is over, and the poller's */
     outcome     *outcome;               /* made beforehand, so that its end needs no memory */
 } shake;
 
@@ -205,13 +206,19 @@ static outcome *take_locked(nl_listener *l) NL_REQUIRES(listener_mu)
 
 /* ---- a handshake; on the poller's thread ------------------------------------------------------------------------- */
 
-static void shake_released(nl_pollee *p)
+static void shake_rele(shake *s)
 {
-    shake *s = NL_ITEM(p, shake, pollee);
     nl_listener *l = s->listener;
+    if (--s->refs)
+        return;
     nl_opening_fini(&s->opening);
     sys_free(s);
     rele_memory(l);
+}
+
+static void shake_released(nl_pollee *p)
+{
+    shake_rele(NL_ITEM(p, shake, pollee));
 }
 
 static void name_peer(outcome *o)
@@ -244,6 +251,7 @@ static void shake_end(shake *s, bool good)
     watch_locked(l);
     listener_unlock(l);
     outcome_free(o);
+    shake_rele(s);
 }
 
 static void shake_fail(shake *s)
@@ -368,6 +376,7 @@ static bool shake_begin_locked(nl_listener *l, shake *s, int fd) NL_REQUIRES(lis
         nl_opening_fini(&s->opening);
         return false;
     }
+    s->refs = 2;
     hold_memory(l);
     nl_list_push(&l->silent, &s->item);
     l->shake_count++;
