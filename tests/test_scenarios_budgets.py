@@ -151,8 +151,9 @@ def test_s44_others_keep_nine_tenths_of_their_rate(batch, asks):
 
         assert keeps_its_rate(lambda: cost(lambda: ask(idle)), lambda: cost(lambda: ask(busy)))
         assert busy.stats().rx_bytes_queued >= 30_000_000
-        sender.close()
         slow.close()
+        sender.close()                              # its request was never read, so this is answered
+        until(lambda: busy_server.stats().tx_bytes_queued == 0)
         for link, served in zip((idle, busy), serving, strict=True):
             link.close()
             served.result()
@@ -179,8 +180,9 @@ def test_s44_a_conn_that_is_never_read_takes_no_turn_from_others():
         takes, handovers, packets = cost()
         assert (handovers, packets) == (0, 200) == (solo[1], solo[2])
         assert takes <= solo[0] + 5                 # the poller's, of what came before
-        sender.close()
         slow.close()
+        sender.close()                              # its request was never read, so this is answered
+        until(lambda: server.stats().tx_bytes_queued == 0)
         client.close()
         serving.result()
 

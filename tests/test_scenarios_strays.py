@@ -202,12 +202,12 @@ def test_s29_an_id_that_is_used_again(wire, routing):
                 pass
             opened = None
             while opened is None:
-                peer.send(2, REQUEST)
                 received = link.stats().packets_received
+                peer.send(2, REQUEST)
                 try:
                     opened = link.accept(timeout=0.001)
                 except neolink.Timeout:
-                    until(lambda received=received: link.stats().packets_received >= received)
+                    until(lambda received=received: link.stats().packets_received > received)
                     try:
                         opened = link.accept(timeout=0)
                     except neolink.Timeout:

@@ -81,12 +81,13 @@ def talk(link: neolink.NodeLink, mark: bytes) -> None:
 
 def look(link: neolink.NodeLink, _: bytes) -> None:
     stats = link.stats()
-    assert stats.packets_sent >= stats.conns >= 0 and stats.inside >= 0
+    assert stats.conns <= 5 * CROWD and stats.waiters <= CROWD
     assert (link.closed, link.fault, link.role) == (False, None, neolink.Role.CLIENT)
     assert "open" in repr(link) and link.fileno() >= 0 and link.serial > 0
     assert link.local_address == link.peer_address == ""
 
 
+@pytest.mark.thread_unsafe(reason="a process has one trace at a time")
 @each_wire
 def test_s59_many_threads_on_one_link(wire):
     """Asking, talking and looking at once; in the end both ends have counted the same."""
@@ -222,6 +223,7 @@ def test_s59_packets_and_weak_references_go_on_any_thread():
         serving.result()
 
 
+@pytest.mark.thread_unsafe(reason="all listeners share a log, whose lines are counted")
 def test_s59_many_threads_accept_from_one_listener(caplog):
     """Each link is accepted once, beside strangers; of these the log has a line a second; who waits hears of the close."""
     caplog.set_level(logging.WARNING, "neolink")

@@ -129,7 +129,8 @@ class Cluster:
     @property
     def state(self) -> ClusterStates:
         """The state of the cluster. To force another one is to skip what leads to it in NEO; peers are told."""
-        return self._state.cluster_state
+        with self._state.lock:          # who was answered finds all done that the answer is about
+            return self._state.cluster_state
 
     @state.setter
     def state(self, state: ClusterStates) -> None:
