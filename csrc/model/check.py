@@ -25,6 +25,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 MODEL = Path(__file__).with_name("link.pml")
@@ -157,6 +158,10 @@ def said_of(name: str, bounds: str, r: Result) -> str:
             f"{r.why or 'ok'}")
 
 
+def verify_without(verifier: Path, names: list[str], live: bool, name: str) -> Result:
+    return verify(verifier, live=live, knock=names.index(name))
+
+
 def check_knocks(only: list[str], configurations: dict[str, str], where: Path, workers: int) -> bool:
     """The model whole, and without each marked line in turn: some configuration must notice, by a claim or, at the
     last, by turning for ever."""
@@ -164,16 +169,20 @@ def check_knocks(only: list[str], configurations: dict[str, str], where: Path, w
     missed = dict.fromkeys(only or names)
     looked_for, good = len(missed), True
     text = knockable(MODEL.read_text())
-    for live, (configuration, bounds) in itertools.product((False, True), configurations.items()):
-        if live and (configuration not in LIVE or not missed.keys() - set([] if only else SPARED)):
-            continue
-        verifier = where / f"{configuration}-{live}"
-        build(text, bounds, verifier, live=live)
-        whole = verify(verifier, live=live)
-        print(said_of(configuration, bounds, whole), flush=True)
-        good = good and whole.errors == 0
-        with ThreadPoolExecutor(workers) as pool:
-            results = pool.map(lambda name: verify(verifier, live=live, knock=names.index(name)), list(missed))
+    with ThreadPoolExecutor(workers) as builders, ThreadPoolExecutor(workers) as verifiers:
+        built = {c: builders.submit(build, text, bounds, where / c) for c, bounds in configurations.items()}
+        for live, (configuration, bounds) in itertools.product((False, True), configurations.items()):
+            verifier = where / f"{configuration}{'-live' * live}"
+            if not live:
+                built[configuration].result()
+            elif configuration in LIVE and missed.keys() - set([] if only else SPARED):
+                build(text, bounds, verifier, live=True)
+            else:
+                continue
+            whole = verify(verifier, live=live)
+            print(said_of(configuration, bounds, whole), flush=True)
+            good = good and whole.errors == 0
+            results = verifiers.map(partial(verify_without, verifier, names, live), list(missed))
             for name, r in zip(list(missed), results):
                 if r.errors:
                     print(f"{name:20} {configuration:9} {r.why}", flush=True)
