@@ -233,6 +233,11 @@ def friend(listener: neolink.Listener) -> float:
     return seconds
 
 
+def patient_listener() -> neolink.Listener:
+    """With all the room of the kernel: who finds none there comes again a second later."""
+    return neolink.listen(("127.0.0.1", 0), wire="N", backlog=4096, handshake_timeout=600)
+
+
 SHAKES = 1024
 """Handshakes that a listener has under way at once."""
 
@@ -241,7 +246,7 @@ SHAKES = 1024
 def test_silent_strangers(count):
     """They connect and say nothing: so many descriptors, some kilobytes of each, no thread, no processor time, and who
     comes after them and speaks does not wait for the time that each has for its handshake."""
-    with room_for(SHAKES + 100), neolink.listen(("127.0.0.1", 0), wire="N", handshake_timeout=600) as listener:
+    with room_for(SHAKES + 100), patient_listener() as listener:
         friend(listener)
         threads, before, files = threading.active_count(), memory(), descriptors()
         clock = poller_clock()
@@ -258,7 +263,7 @@ def test_silent_strangers(count):
 
 def test_strangers_that_begin_their_handshake_and_stop():
     """Fifteen hundred with a byte each: they have their second, and then give way."""
-    with room_for(SHAKES + 100), neolink.listen(("127.0.0.1", 0), wire="N", handshake_timeout=600) as listener:
+    with room_for(SHAKES + 100), patient_listener() as listener:
         files = descriptors()
         with strangers(listener, 1500, says=b"\0"):
             friend(listener)
