@@ -95,11 +95,14 @@ static void interrupt(job *j)
     wait_until(atomic_load(&in_handler) == 1);
 }
 
+/* More than the budget, so that there is room for it only when nothing at all is queued: a socket that is full may
+ * still take a little. */
 static void job_send_once(job *j)
 {
-    uint8_t *bytes = payload_new(NL_WIRE_2016, 32768, 1);
+    const size_t n = 131072;
+    uint8_t *bytes = payload_new(NL_WIRE_2016, n, 1);
 
-    j->result = nl_conn_send(j->conn, ASK, bytes, 32768, j->deadline, NULL);
+    j->result = nl_conn_send(j->conn, ASK, bytes, n, j->deadline, NULL);
     free(bytes);
 }
 
