@@ -13,8 +13,9 @@ from __future__ import annotations
 import os
 import statistics
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from typing import IO, Self
 
 CPUS = sorted(os.sched_getaffinity(0))
@@ -126,6 +127,12 @@ class Contender(Process):
         self.cpu_ns.append(cpu)
         self.late_ns.append([*self._late])
 
+    def add(self, other: Contender) -> None:
+        """Take the rounds of another process of the same kind for ours."""
+        self.wall_ns += other.wall_ns
+        self.cpu_ns += other.cpu_ns
+        self.late_ns += other.late_ns
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -196,6 +203,20 @@ def race(contenders: Sequence[Contender], settings: Settings) -> None:
         first = number % len(contenders)
         for contender in [*contenders[first:], *contenders[:first]]:
             contender.measure()
+
+
+def recast(cast: Callable[[ExitStack], Sequence[Contender]], settings: Settings, times: int = 5) -> Sequence[Contender]:
+    """The rounds of several races, each with new processes, which are over when this returns. What is bound by memory
+    depends on which pages a process got, and more rounds of the same process do not tell that."""
+    total: Sequence[Contender] = []
+    for _ in range(1 if settings.short else times):
+        with ExitStack() as stack:
+            contenders = cast(stack)
+            race(contenders, replace(settings, rounds=-(-settings.rounds // times)))
+        for one, more in zip(total, contenders, strict=False):       # the first time there is nothing to add to
+            one.add(more)
+        total = total or contenders
+    return total
 
 
 def time_ratio(ours: Contender, theirs: Contender) -> Spread:

@@ -32,6 +32,7 @@ from race import (
     micros,
     million_per_second,
     race,
+    recast,
     speed_ratio,
     time_ratio,
 )
@@ -252,18 +253,25 @@ def notes(settings: Settings) -> Iterator[Result]:
 @row(8, "Bulk: payloads of 1 MiB")
 def bulk(settings: Settings) -> Iterator[Result]:
     need("neolink")
+    def out(stack: ExitStack) -> list[Contender]:
+        server = stack.enter_context(node(place))
+        return [stack.enter_context(each) for each in (
+            in_c("peer", "bulk", server, place), in_c("core", "bulk", server, place),
+            in_python("link_notes", server, place, str(1 << 20)))]
+
+    def back(stack: ExitStack) -> list[Contender]:
+        server = stack.enter_context(node(place))
+        return [stack.enter_context(each) for each in (
+            in_c("peer", "take", server, place), in_c("core", "take", server, place),
+            in_python("link_take", server, place))]
+
     for place in PLACES:
-        with (node(place) as server, in_c("peer", "bulk", server, place) as bare,
-              in_c("core", "bulk", server, place) as core,
-              in_python("link_notes", server, place, str(1 << 20)) as python):
-            race([bare, core, python], settings)
-            yield speed_of("nl_link_notify / C sendmsg", place, core, bare, 0.95, C=gib_per_second(bare))
-            yield speed_of("link.notify / C sendmsg", place, python, bare, 0.95)
-        with (node(place) as server, in_c("peer", "take", server, place) as bare,
-              in_c("core", "take", server, place) as core, in_python("link_take", server, place) as python):
-            race([bare, core, python], settings)
-            yield speed_of("nl_conn_recv / C recv", place, core, bare, 0.95, C=gib_per_second(bare))
-            yield speed_of("conn.recv / C recv", place, python, bare, 0.95)
+        bare, core, python = recast(out, settings)
+        yield speed_of("nl_link_notify / C sendmsg", place, core, bare, 0.95, C=gib_per_second(bare))
+        yield speed_of("link.notify / C sendmsg", place, python, bare, 0.95)
+        bare, core, python = recast(back, settings)
+        yield speed_of("nl_conn_recv / C recv", place, core, bare, 0.95, C=gib_per_second(bare))
+        yield speed_of("conn.recv / C recv", place, python, bare, 0.95)
 
 
 def state(what: str, count: int) -> dict[str, float]:
