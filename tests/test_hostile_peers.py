@@ -242,6 +242,7 @@ SHAKES = 1024
 """Handshakes that a listener has under way at once."""
 
 
+@pytest.mark.no_asan        # it measures memory
 @pytest.mark.parametrize("count", [2_000, 10_000])
 def test_silent_strangers(count):
     """They connect and say nothing: so many descriptors, some kilobytes of each, no thread, no processor time, and who
@@ -285,6 +286,7 @@ def test_handshakes_of_a_byte_at_a_time():
             listener.accept(PATIENCE).abort()
 
 
+@pytest.mark.no_asan        # it measures memory
 @pytest.mark.parametrize("count", [2_000, 10_000])
 def test_a_crowd_comes_and_ends_at_once(count):
     """No thread more, some kilobytes each; others are served while it is there, and each link learns of its end."""
