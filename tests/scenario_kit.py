@@ -261,6 +261,19 @@ def is_above(bound: float, measure: Callable[[], float], lead: int = 35, rounds_
     return steps > 0
 
 
+@contextlib.contextmanager
+def one_processor() -> Iterator[None]:
+    """This thread, and those that it starts, share one. What a switch from one thread to another costs depends on whether
+    both are on the same processor, by a factor of two or three; of two pairs of threads that do the same one may have been
+    put so and the other not, for as long as they live."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 class Cost(NamedTuple):
     """What some work took, in seconds."""
 

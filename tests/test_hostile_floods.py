@@ -35,6 +35,7 @@ from scenario_kit import (
     each_wire,
     frame,
     keeps_its_rate,
+    one_processor,
     memory,
     raw_peer,
 )
@@ -188,7 +189,7 @@ def test_others_take_the_same_work_and_time_while_it_pours(flood):
     """Twenty asks without and twenty with, in turns: by the counters of their link, and the processor time of the
     thread that asks and of the one that answers. A quarter is for the caches, in which the flood is, too."""
     pieces = 10 if flood.answer else 40
-    with flooder(flood) as hose, echoing() as (link, serving):
+    with flooder(flood) as hose, one_processor(), echoing() as (link, serving):
         clock = serving.clock()
         work: dict[bool, Counter[str]] = {False: Counter(), True: Counter()}
         turns = poured = 0

@@ -18,6 +18,7 @@ from scenario_kit import (
     frame,
     is_above,
     keeps_its_rate,
+    one_processor,
     memory,
     peak_memory,
     raw_peer,
@@ -134,7 +135,7 @@ def never_read(client: neolink.NodeLink, server: neolink.NodeLink) -> tuple[neol
 @pytest.mark.parametrize("batch, asks", [(1, 20), (100, 100)])
 def test_s44_others_keep_nine_tenths_of_their_rate(batch, asks):
     """A Conn that nobody reads holds half of the link's budget. That link and one without such a Conn take turns."""
-    with both_ends("N") as (idle, idle_server), both_ends("N") as (busy, busy_server):
+    with one_processor(), both_ends("N") as (idle, idle_server), both_ends("N") as (busy, busy_server):
         slow, sender = never_read(busy, busy_server)
         serving = [echo(idle_server), echo(busy_server)]
         requests = [neolink.Packet(REQUEST, b"x" * 100)] * batch
