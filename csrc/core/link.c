@@ -327,8 +327,6 @@ fail:
 
 nl_role nl_link_role(const nl_link *link)           { return link->role; }
 nl_wire nl_link_wire(const nl_link *link)           { return link->wire; }
-/* Set before anybody knows of the link, and then stays. */
-int64_t nl_link_spin_ns(const nl_link *link) NL_UNCHECKED { return link->rx.spin_ns; }
 nl_routing nl_link_routing(const nl_link *link)     { return link->routing; }
 int nl_link_version(const nl_link *link)            { return link->version; }
 uint64_t nl_link_serial(const nl_link *link)        { return link->serial; }

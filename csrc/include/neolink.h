@@ -171,7 +171,6 @@ void   nl_link_rele(nl_link *link);                     /* the last one aborts a
 
 nl_role nl_link_role(const nl_link *link);
 nl_wire nl_link_wire(const nl_link *link);
-int64_t nl_link_spin_ns(const nl_link *link);                           /* as in its limits; 0 on one processor */
 nl_routing nl_link_routing(const nl_link *link);
 int     nl_link_version(const nl_link *link);           /* -1: none */
 int     nl_link_fd(const nl_link *link);                /* -1 once closed */

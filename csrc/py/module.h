@@ -78,7 +78,6 @@ struct nlpy_link {
     atomic_bool claimed;        /* somebody is in __init__, or it has succeeded */
     _Atomic(nl_link *) link;    /* owned; NULL until __init__ has succeeded, then never again; set after those below */
     size_t      small;          /* payloads up to this are sent with the GIL held: py_wait.h */
-    int64_t     try_ns;         /* how long a thread may try for the GIL before it sleeps for it: py_wait.h */
     pid_t       pid;            /* who made it: a forked child neither warns nor aborts */
 };
 

@@ -78,7 +78,7 @@ PyObject *nlpy_conn_send(nlpy_conn *self, const char *op, PyObject *const *args,
     if (raw == 0)
         return nlpy_typed_call(state_of(self), typed, typed_self, arg[0], arg[2]);
     nlpy_where where = here(self, op);
-    NLPY_TRY_THEN_WAIT(self->link->try_ns, err, out.len <= self->link->small, deadline, where.maybe_sent,
+    NLPY_TRY_THEN_WAIT(err, out.len <= self->link->small, deadline, where.maybe_sent,
                        nl_conn_send(self->conn, out.code, out.payload, out.len, at, &where.maybe_sent));
     nlpy_out_release(&out);
     if (err == NL_OK)
@@ -108,7 +108,7 @@ static PyObject *Conn_recv(nlpy_conn *self, PyObject *const *args, Py_ssize_t na
 
     if (nlpy_timeout("recv", args, nargs, kwnames, &deadline) < 0)
         return NULL;
-    NLPY_TRY_THEN_WAIT(self->link->try_ns, err, true, deadline, false, nl_conn_recv(self->conn, at, &packet));
+    NLPY_TRY_THEN_WAIT(err, true, deadline, false, nl_conn_recv(self->conn, at, &packet));
     if (err == NL_OK)
         return nlpy_packet_wrap(state_of(self), packet, nl_link_wire(self->link->link));
     nlpy_where where = here(self, "recv");
@@ -120,7 +120,7 @@ static PyObject *Conn_next(nlpy_conn *self)
     nl_packet *packet = NULL;
     nl_err err;
 
-    NLPY_TRY_THEN_WAIT(self->link->try_ns, err, true, NL_FOREVER, false, nl_conn_recv(self->conn, at, &packet));
+    NLPY_TRY_THEN_WAIT(err, true, NL_FOREVER, false, nl_conn_recv(self->conn, at, &packet));
     if (err == NL_OK)
         return nlpy_packet_wrap(state_of(self), packet, nl_link_wire(self->link->link));
     if (nlpy_is_clean_end(self->link->link, err))

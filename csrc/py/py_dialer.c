@@ -76,7 +76,7 @@ static PyObject *Dialer_wait(nlpy_dialer *self, PyObject *const *args, Py_ssize_
         PyErr_SetString(PyExc_RuntimeError, "another thread is in wait() of this Dialer");
         return NULL;
     }
-    NLPY_WAIT(0, err, nl_dialer_wait(self->dialer, deadline, &link, &why, &report));
+    NLPY_WAIT(err, nl_dialer_wait(self->dialer, deadline, &link, &why, &report));
     self->waiting = false;
     if (err == NL_OK)
         return nlpy_link_wrap(state, link, &self->limits);

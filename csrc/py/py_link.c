@@ -60,7 +60,6 @@ static void link_fill(nlpy_link *self, nl_link *link, const nl_limits *limits)
     size_t budget = limits->link_tx_bytes > head_max ? limits->link_tx_bytes - head_max : 0;
 
     self->small = budget < NLPY_SMALL ? budget : NLPY_SMALL;
-    self->try_ns = nl_link_spin_ns(link);
     self->pid = getpid();
     self->claimed = true;
     self->link = link;                  /* last: whoever sees it sees the others */
@@ -134,7 +133,7 @@ static nl_err take_over(int fd, const nl_link_config *config, int64_t deadline, 
 
     if (err != NL_OK)
         return err;
-    NLPY_WAIT(0, err, nl_takeover_wait(&takeover, deadline, link, why));
+    NLPY_WAIT(err, nl_takeover_wait(&takeover, deadline, link, why));
     nl_takeover_end(&takeover);
     return err;
 }
@@ -227,7 +226,7 @@ static PyObject *Link_close(nlpy_link *self, PyObject *const *args, Py_ssize_t n
         return NULL;
     if (!self->link)
         Py_RETURN_NONE;
-    NLPY_WAIT(0, err, nl_link_close(self->link, deadline));
+    NLPY_WAIT(err, nl_link_close(self->link, deadline));
     /* With its time over it is closed all the same; in a forked child there is nothing to close. */
     if (err == NL_OK || err == NL_ETIMEOUT || err == NL_EFORKED)
         Py_RETURN_NONE;
@@ -282,7 +281,7 @@ static PyObject *Link_accept(nlpy_link *self, PyObject *const *args, Py_ssize_t 
 
     if (nlpy_timeout("accept", args, nargs, kwnames, &deadline) < 0 || !nlpy_link_is_ready(self))
         return NULL;
-    NLPY_TRY_THEN_WAIT(self->try_ns, err, true, deadline, false, nl_link_accept(self->link, at, &conn));
+    NLPY_TRY_THEN_WAIT(err, true, deadline, false, nl_link_accept(self->link, at, &conn));
     if (err == NL_OK)
         return nlpy_conn_wrap(self, conn);
     return link_raise(self, "accept", err);
@@ -295,7 +294,7 @@ static PyObject *Link_next(nlpy_link *self)
 
     if (!nlpy_link_is_ready(self))
         return NULL;
-    NLPY_TRY_THEN_WAIT(self->try_ns, err, true, NL_FOREVER, false, nl_link_accept(self->link, at, &conn));
+    NLPY_TRY_THEN_WAIT(err, true, NL_FOREVER, false, nl_link_accept(self->link, at, &conn));
     if (err == NL_OK)
         return nlpy_conn_wrap(self, conn);
     if (err == NL_ENOTACCEPTING || nlpy_is_clean_end(self->link, err))
@@ -315,7 +314,7 @@ static PyObject *Link_recv1(nlpy_link *self, PyObject *const *args, Py_ssize_t n
 
     if (nlpy_timeout("recv1", args, nargs, kwnames, &deadline) < 0 || !nlpy_link_is_ready(self))
         return NULL;
-    NLPY_TRY_THEN_WAIT(self->try_ns, err, true, deadline, false, nl_link_recv1(self->link, at, &conn, &packet));
+    NLPY_TRY_THEN_WAIT(err, true, deadline, false, nl_link_recv1(self->link, at, &conn, &packet));
     if (err == NL_OK)
         return nlpy_request_wrap(self, conn, packet);
     return link_raise(self, "recv1", err);
@@ -402,7 +401,7 @@ static PyObject *Link_ask(nlpy_link *self, PyObject *const *args, Py_ssize_t nar
     nlpy_where where = here(self, "ask");
     where.sends = true;
     where.len = out.len;
-    NLPY_TRY_THEN_WAIT(self->try_ns, err, out.len <= self->small, deadline, where.maybe_sent,
+    NLPY_TRY_THEN_WAIT(err, out.len <= self->small, deadline, where.maybe_sent,
                        nl_ask_begin(self->link, &ask, out.code, out.payload, out.len, at, &where.maybe_sent));
     nlpy_out_release(&out);
     if (err != NL_OK)
@@ -410,7 +409,7 @@ static PyObject *Link_ask(nlpy_link *self, PyObject *const *args, Py_ssize_t nar
     /* With the GIL: an answer that comes at once costs no switch of it. */
     err = nl_ask_wait(&ask, NL_TRY, &answer);
     if (err == NL_ETIMEOUT || err == NL_EINTR)
-        NLPY_WAIT(self->try_ns, err, nl_ask_wait(&ask, deadline, &answer));
+        NLPY_WAIT(err, nl_ask_wait(&ask, deadline, &answer));
     where.conn_id = ask.conn_id;
     nl_ask_end(&ask);
     if (err != NL_OK)
@@ -441,7 +440,7 @@ static PyObject *Link_notify(nlpy_link *self, PyObject *const *args, Py_ssize_t 
     nlpy_where where = here(self, "notify");
     where.sends = true;
     where.len = out.len;
-    NLPY_TRY_THEN_WAIT(self->try_ns, err, out.len <= self->small, deadline, where.maybe_sent,
+    NLPY_TRY_THEN_WAIT(err, out.len <= self->small, deadline, where.maybe_sent,
                        nl_link_notify(self->link, out.code, out.payload, out.len, at, &where.maybe_sent));
     nlpy_out_release(&out);
     if (err != NL_OK)
@@ -473,7 +472,7 @@ static PyObject *Link_send_packet(nlpy_link *self, PyObject *const *args, Py_ssi
     nlpy_where where = here(self, "send_packet");
     where.sends = true;
     where.len = out.len;
-    NLPY_TRY_THEN_WAIT(self->try_ns, err, out.len <= self->small, deadline, where.maybe_sent,
+    NLPY_TRY_THEN_WAIT(err, out.len <= self->small, deadline, where.maybe_sent,
                        nl_link_send_packet(self->link, packet->conn_id, out.code, out.payload, out.len, at,
                                            &where.maybe_sent));
     if (err != NL_OK)
@@ -492,7 +491,7 @@ static PyObject *Link_recv_packet(nlpy_link *self, PyObject *const *args, Py_ssi
 
     if (nlpy_timeout("recv_packet", args, nargs, kwnames, &deadline) < 0 || !nlpy_link_is_ready(self))
         return NULL;
-    NLPY_TRY_THEN_WAIT(self->try_ns, err, true, deadline, false, nl_link_recv_packet(self->link, at, &packet));
+    NLPY_TRY_THEN_WAIT(err, true, deadline, false, nl_link_recv_packet(self->link, at, &packet));
     if (err == NL_OK)
         return nlpy_packet_wrap(self->state, packet, nl_link_wire(self->link));
     return link_raise(self, "recv_packet", err);

@@ -157,7 +157,7 @@ static nl_err take(nlpy_listener *self, int64_t deadline, nl_link **link)
         nl_hs_report report = {0};
         nl_fault why = {0};
 
-        NLPY_TRY_THEN_WAIT(0, err, true, deadline, false,
+        NLPY_TRY_THEN_WAIT(err, true, deadline, false,
                            nl_listener_accept(self->listener, at, link, &why, &report, &peer, &peer_len));
         if (err == NL_EHANDSHAKE && log_failed(self, &why, &report, &peer, peer_len) < 0)
             return NL_EINTR;

@@ -68,7 +68,7 @@ static void ask_all(many *m, int64_t deadline)
 
     if (!m->n || (m->err = nl_ask_many_begin(m->link->link, m->outs, m->answers, m->n, &batch)) != NL_OK)
         return;
-    NLPY_WAIT(m->link->try_ns, m->err, nl_ask_many_wait(batch, deadline, &failed_at));
+    NLPY_WAIT(m->err, nl_ask_many_wait(batch, deadline, &failed_at));
     while (m->sent < m->n && nl_ask_many_maybe_sent(batch, m->sent))
         m->sent++;
     nl_ask_many_end(batch);
@@ -170,7 +170,7 @@ PyObject *nlpy_link_notify_many(nlpy_link *self, PyObject *const *args, Py_ssize
         Py_RETURN_FALSE;
     rest r = {.link = self->link, .next = outs, .n = (size_t)PyTuple_GET_SIZE(arg[0])};
     if (r.n)
-        NLPY_WAIT(self->try_ns, err, notify_rest(&r, deadline));
+        NLPY_WAIT(err, notify_rest(&r, deadline));
     size_t len = r.n ? r.next->len : 0;
     PyMem_Free(outs);
     if (err == NL_OK)

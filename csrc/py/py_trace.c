@@ -50,7 +50,7 @@ static PyObject *trace_read(PyObject *Py_UNUSED(module), PyObject *arg)
 
     if (wait < 0)
         return NULL;
-    NLPY_WAIT(0, err, nl_trace_read(events, READ_MAX, wait ? NL_FOREVER : NL_NOW, &n));
+    NLPY_WAIT(err, nl_trace_read(events, READ_MAX, wait ? NL_FOREVER : NL_NOW, &n));
     if (err == NL_EINTR)
         return NULL;
     PyObject *list = PyList_New(0);

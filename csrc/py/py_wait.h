@@ -6,7 +6,7 @@
  *
  *     int64_t deadline_ns;
  *     if (nlpy_deadline(timeout, &deadline_ns) < 0) return NULL;
- *     NLPY_TRY_THEN_WAIT(self->link->try_ns, err, true, deadline_ns, false, nl_conn_recv(self->conn, at, &packet));
+ *     NLPY_TRY_THEN_WAIT(err, true, deadline_ns, false, nl_conn_recv(self->conn, at, &packet));
  *     if (err != NL_OK) return nlpy_raise(&where, err);
  *
  * The deadline is absolute and computed once, so a storm of signals neither shortens nor stretches it.
@@ -31,43 +31,26 @@ int nlpy_duration(PyObject *seconds, const char *name, int64_t *ns);
  * begun at once and only then waited for. */
 #define NLPY_SMALL ((size_t)65536)
 
-/* Trying for the GIL. A thread that comes out of a wait needs it to return; when many threads share a link they come out
- * together, and each that sleeps for the GIL is woken once more, on another processor as a rule, which costs more than
- * everything else in an ask. But whoever has the GIL then is mostly a thread like this one, microseconds from its own
- * next wait. So a thread that came out of a wait is known to have the GIL (nlpy_gil_turn) until it waits again
- * (nlpy_gil_left), and another tries for up to try_ns for that moment, instead of sleeping. It is a guess and nothing
- * more: the thread may have gone to compute, or have lost the GIL long ago. Then the try is in vain, the ordinary wait
- * follows, and the next tries are rarer, as for the socket. A build without the GIL has nothing to try for. */
-#ifndef Py_GIL_DISABLED
-void nlpy_gil_left(void);
-void nlpy_gil_turn(int64_t try_ns);
-#else
-static inline void nlpy_gil_left(void) { }
-static inline void nlpy_gil_turn(int64_t try_ns) { (void)try_ns; }
-#endif
-
 /* Evaluates `call` without the GIL. A signal is NL_EINTR: its Python handler runs here, and when it returns without
  * raising the same call is made again. Afterwards err == NL_EINTR says that a Python exception is set. */
-#define NLPY_WAIT(try_ns, err, call)                                                                                   \
+#define NLPY_WAIT(err, call)                                                                                           \
     do {                                                                                                               \
         Py_BEGIN_ALLOW_THREADS                                                                                         \
-        nlpy_gil_left();                                                                                               \
         (err) = (call);                                                                                                \
-        nlpy_gil_turn(try_ns);                                                                                         \
         NLPY_END_ALLOW_THREADS                                                                                         \
     } while ((err) == NL_EINTR && PyErr_CheckSignals() == 0)
 
 /* Evaluates `call`, which mentions its deadline as `at`: first, when try_first says so, with NL_NOW and the GIL held
  * (the core does not wait then), and when that was too early, with the real deadline and without the GIL. `begun` is
  * looked at in between: a packet that may have left is not sent twice. */
-#define NLPY_TRY_THEN_WAIT(try_ns, err, try_first, deadline, begun, call)                                              \
+#define NLPY_TRY_THEN_WAIT(err, try_first, deadline, begun, call)                                                      \
     do {                                                                                                               \
         bool tried_ = (try_first);                                                                                     \
         int64_t at = NL_NOW;                                                                                           \
         (err) = tried_ ? (call) : NL_ETIMEOUT;                                                                         \
         if ((err) == NL_EINTR || ((err) == NL_ETIMEOUT && !(begun) && !(tried_ && (deadline) == NL_NOW))) {            \
             at = (deadline);                                                                                           \
-            NLPY_WAIT(try_ns, err, call);                                                                              \
+            NLPY_WAIT(err, call);                                                                                      \
         }                                                                                                              \
     } while (0)
 
