@@ -74,9 +74,9 @@ class NodeLink(_core.NodeLink):
         """Take requests and call handler(request) until the link ends.
 
         A value the handler returns is sent as the reply: a Packet or a message; None sends nothing. What it raises
-        goes to threading.excepthook as in handle_new_conn, and the request's Conn is closed. Returns when the link is closed or ended
-        between two packets, or after close_accept(); other ends raise. With more workers as many requests are handled
-        at once.
+        goes to threading.excepthook as in handle_new_conn, and the request's Conn is closed. Returns when the link is
+        closed or ended between two packets, or after close_accept(); other ends raise. With more workers as many
+        requests are handled at once.
         """
         from neolink import _serve
 
