@@ -47,6 +47,10 @@ class Limits(NamedTuple):
     """How long the id of a closed Conn still answers "connection closed"."""
     spin_seconds: float | None = _default[8]
     """How long a thread that waits tries the socket before it sleeps, if it may run on two processors; 0 is never."""
+    stray_share: float | None = _default[9]
+    """The share of a processor's time, above 0 and up to 1, that packets nobody wants (requests that are refused, packets
+    for closed or unknown Conns) may take, all links of the process together. A link that brings more is read more
+    slowly, so that its peer waits."""
 
 
 class LinkStats(NamedTuple):
@@ -81,3 +85,5 @@ class LinkStats(NamedTuple):
     """Gauge: threads that wait on the link."""
     inside: int
     """Gauge: calls that are in the link."""
+    throttles: int
+    """How often reading paused because packets nobody wants took more than Limits.stray_share."""

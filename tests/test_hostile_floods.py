@@ -2,15 +2,19 @@
 """Floods: packets that mean nothing to anybody, as fast as they can be sent. What they can take is bounded by Limits,
 and by what any traffic takes; the links of others are served meanwhile.
 
-A flood uses processor time and caches, as everything does that has to be read, so on a machine that is fully busy
-others cannot keep their rate by the clock, and nothing is promised about that. What is promised, and is looked at here:
+A flood uses processor time and caches, as everything does that has to be read. What is promised, and is looked at here:
+
+- all floods together are read for a share of a processor's time (Limits.stray_share), by estimate, and their peers
+  wait; at which rate others are served meanwhile by the clock is for a benchmark to say (row 16 of bench/).
+
+And where that is switched off:
 
 - the same work is done for an ask of others, by the counters, and takes their threads about the same processor time;
 - the poller does a bounded piece for the flood, then looks after others;
 - a packet of a flood costs no more than a few ordinary ones of its size.
 
-The flood comes from a process of its own, which waits for the answers to what it sent before it sends more: a peer
-that does not read its refusals is cut off, which is another test's matter.
+The flood comes from processes of their own, which read what they are answered: a peer that does not is cut off, which
+is another test's matter.
 """
 import contextlib
 import socket
@@ -115,6 +119,66 @@ def test_a_flood_of_packets(wire, flood):
         at_rest(link)
 
 
+# ---- its share
+
+HOSE = """
+import socket, sys, threading
+sock, count = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
+piece = sys.stdin.buffer.read(count)
+def drain():
+    while sock.recv(1 << 18):
+        pass
+threading.Thread(target=drain, daemon=True).start()
+try:
+    while True:
+        sock.sendall(piece)
+except OSError:
+    pass                                            # the link ended
+"""
+SHARE = neolink.Limits().stray_share
+STRAY, REPLY, QUANTUM = 100e-9, 200e-9, 200e-6
+"""What the core estimates in seconds that a stray takes, and a reply; and how much it lets pass before it looks."""
+
+
+@contextlib.contextmanager
+def hose(flood: Flood) -> Iterator[neolink.NodeLink]:
+    """A link into which a process pours as fast as it can, and reads what it is told."""
+    with raw_peer("N", "stream", limits=neolink.Limits(accept_backlog=0)) as (link, peer):
+        packets = flood.packets("N", 20_000)
+        peer.sock.settimeout(None)                  # for the process, too
+        command = [sys.executable, "-c", HOSE, str(peer.sock.fileno()), str(len(packets))]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[peer.sock.fileno()]) as process:
+            try:
+                process.stdin.write(packets)
+                process.stdin.flush()
+                yield link
+            finally:
+                link.abort()
+                peer.sock.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("waited_on", [False, True], ids=["", "with a thread that waits"])
+@each_that_pours
+def test_floods_have_one_share_together(flood, waited_on):
+    """Three at once, read by the poller or by a thread that waits for something on their link: by their packets, they
+    are read for their share of the time that passed, twice that at the most since they do not begin together."""
+    with contextlib.ExitStack() as stack:
+        links = [stack.enter_context(hose(flood)) for _ in range(3)]
+        waiting = [Background(link.recv1) for link in links if waited_on]
+        began, before = time.monotonic(), [link.stats() for link in links]
+        until(lambda: all(link.stats().throttles >= 20 for link in links))
+        read = [link.stats() for link in links]
+        passed = time.monotonic() - began
+        packets = sum(now.packets_received - then.packets_received for now, then in zip(read, before))
+        took = packets * (STRAY + (REPLY if flood.answer else 0))
+        assert took < 2 * SHARE * passed + len(links) * 2 * QUANTUM
+        for link in links:
+            link.abort()
+        for each in waiting:
+            with pytest.raises(neolink.LinkClosed):
+                each.result()
+
+
 # ---- while it pours
 
 FLOODER = """
@@ -160,7 +224,7 @@ class Flooder:
 @contextlib.contextmanager
 def flooder(flood: Flood) -> Iterator[Flooder]:
     """On a link where nothing is accepted."""
-    with raw_peer("N", "stream", limits=neolink.Limits(accept_backlog=0)) as (link, peer):
+    with raw_peer("N", "stream", limits=neolink.Limits(accept_backlog=0, stray_share=None)) as (link, peer):
         due = 0
         if flood.answer:
             peer.sock.sendall(flood.packets("N", 1))
@@ -233,7 +297,8 @@ def filled(packets: bytes, **limits: Any) -> Iterator[Callable[[], neolink.NodeL
         made: list[neolink.NodeLink] = []
 
         def make() -> neolink.NodeLink:
-            link = neolink.NodeLink(near, "client", wire="N", routing="stream", limits=neolink.Limits(**limits))
+            unbounded = neolink.Limits(stray_share=None, **limits)
+            link = neolink.NodeLink(near, "client", wire="N", routing="stream", limits=unbounded)
             made.append(link)
             return link
 

@@ -39,6 +39,7 @@ void nl_limits_default(nl_limits *l)
         .accept_backlog = 1024,
         .closed_ns = INT64_C(60000000000),
         .spin_ns = 30000,
+        .stray_share = 0.05,
     };
 }
 
@@ -142,6 +143,7 @@ void nl_link_fail_locked(nl_link *link, const nl_fault *why)
         return;
     link->state = NL_LINK_DOWN;
     link->fault = *why;
+    nl_rx_unthrottle_locked(link);
     shutdown(link->fd, SHUT_RDWR);
     drop_queue_locked(link);
     wake_all_locked(link);
@@ -182,8 +184,20 @@ static void link_event(nl_pollee *p, uint32_t events)
     nl_link_unlock(link);
 }
 
+void nl_link_timer_locked(nl_link *link, int64_t at_ns)
+{
+    if (link->rx.throttled && link->rx.throttled_until_ns < at_ns)
+        at_ns = link->rx.throttled_until_ns;
+    nl_poller_timer(&link->pollee, at_ns);
+}
+
+static void link_timer(nl_pollee *p)
+{
+    HAND_ON(timer_tx, nl_tx_uncork(link_of(p)));
+    HAND_ON(timer_rx, nl_rx_timer(link_of(p)));
+}
+
 static bool link_sweep(nl_pollee *p)        { return nl_rx_sweep(link_of(p)); }
-static void link_timer(nl_pollee *p)        { nl_tx_uncork(link_of(p)); }
 static void link_released(nl_pollee *p)     { nl_link_rele_memory(link_of(p)); }
 
 static const nl_pollee_ops link_ops = { link_event, link_timer, link_sweep, link_released };
@@ -416,6 +430,7 @@ static void shut_locked(nl_link *link) NL_LOCKED
         return;
     link->aborted |= link->state == NL_LINK_DOWN;       /* there is nobody to deliver to */
     link->state = NL_LINK_CLOSING;
+    nl_rx_unthrottle_locked(link);
     wake_all_locked(link);
     for (nl_conn *conn; (conn = nl_table_next(&link->table, &at));)
         nl_conn_drop_inbox_locked(conn, NULL);

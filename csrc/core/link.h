@@ -105,6 +105,10 @@ typedef struct nl_rx {
     nl_rx_holder holder NL_MU;
     nl_list      waiters NL_MU;         /* every nl_waiter.all */
     bool         paused NL_MU;          /* over link_rx_bytes: nobody reads until somebody takes */
+    bool         throttled NL_MU;       /* too many strays: nobody reads until ... */
+    int64_t      throttled_until_ns NL_MU;
+    int64_t      strays_ns NL_MU;       /* what strays took, by estimate, since ... */
+    int64_t      strays_since_ns NL_MU;
     size_t       bytes NL_MU;           /* charge of all inboxes */
     uint64_t     turns NL_MU;           /* grows with every take: the sweep sees whether the link is in use */
     uint64_t     swept_turns NL_MU;
@@ -209,6 +213,8 @@ nl_err nl_link_error_locked(const nl_link *link) NL_LOCKED;     /* NL_OK while O
 void   nl_link_fail_locked(nl_link *link, const nl_fault *why) NL_LOCKED; /* OPEN -> DOWN: keeps it, wakes everyone */
 void   nl_link_quiet_locked(nl_link *link) NL_LOCKED;           /* a token came free: CLOSING may have become CLOSED */
 void   nl_link_watch_locked(nl_link *link) NL_LOCKED;   /* tells the poller what rx.watched and tx.holder ask for */
+/* The poller's timer of the link: at at_ns, or at the end of a throttling that is nearer. */
+void   nl_link_timer_locked(nl_link *link, int64_t at_ns) NL_LOCKED;
 void   nl_fault_set(nl_fault *f, nl_err code, int sys_errno, const char *format, ...)
        __attribute__((format(printf, 4, 5)));
 
@@ -224,6 +230,10 @@ void   nl_waiters_wake_locked(nl_link *link, nl_list *on) NL_LOCKED;    /* all o
  * does not wait again before the signal was told. Off its list in any case, and whatever it held it has passed on. */
 nl_err nl_rx_wait_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns) NL_LOCKED;
 void   nl_rx_unpause_locked(nl_link *link) NL_LOCKED;                   /* after rx.bytes went down */
+/* A packet was thrown away, which may have been answered. */
+void   nl_rx_stray_locked(nl_link *link, size_t bytes, bool answered) NL_LOCKED;
+void   nl_rx_unthrottle_locked(nl_link *link) NL_LOCKED;                /* the link is no longer open */
+void   nl_rx_timer(nl_link *link);                      /* poller: the timer. mu not held */
 void   nl_rx_idle_locked(nl_link *link) NL_LOCKED; /* the token is free and nobody waits: see that the poller looks */
 void   nl_rx_event(nl_link *link);                      /* poller: there is something to read. mu not held */
 bool   nl_rx_sweep(nl_link *link);                      /* poller */

@@ -38,10 +38,13 @@ static bool is_request(const nl_link *link, const nl_pkt *p)
 /* Nobody will have it: a request is told so, once; the rest is counted. */
 static void turn_away_locked(nl_link *link, nl_pkt *p, const char *text) NL_LOCKED
 {
-    if (is_request(link, p) && link->accept != NL_ACCEPT_IGNORE)
+    bool answer = is_request(link, p) && link->accept != NL_ACCEPT_IGNORE;
+
+    if (answer)
         nl_tx_reply_locked(link, p->pub.conn_id, text);
     else
         link->stats.ignored_packets++;
+    nl_rx_stray_locked(link, p->pub.len, answer);
     nl_packet_free(&p->pub);
 }
 

@@ -10,8 +10,8 @@
  *
  * The invariant
  *   A live link is held by a reader, or watched by the poller, or on the poller's sweep list (which watches within
- *   NL_SWEEP_NS), or paused over its budget. Every path that gives the token up goes through rx_give_locked(), which
- *   passes it to a waiter that is not ready, or sees to the watching.
+ *   NL_SWEEP_NS), or paused over its budget, or throttled until the poller's timer. Every path that gives the token up
+ *   goes through rx_give_locked(), which passes it to a waiter that is not ready, or sees to the watching.
  *
  * How a leader sleeps
  *   First, perhaps, it tries: reads without waiting for a few microseconds, because sleeping and being woken costs more
@@ -31,6 +31,14 @@
  *   not for memory. The worst is a wake-up for another futex that has come to live there, and whoever sleeps on a
  *   futex, here and in the C library, looks again at what he waits for.
  *
+ * Strays
+ *   A packet that nobody wants is cheap, and how many there are is for the peer to say. So they are charged what they
+ *   take, in nanoseconds and by estimate, since a clock for each would double it; and a link whose strays took more than
+ *   limits.stray_share of the time that passed is read no more until they did not. Meanwhile the peer's own sends wait,
+ *   by TCP, and so does whatever else it sends on this link: others have the processor. While several links are
+ *   throttled the share is that of all together. Answers that come late are no strays: there are no more of them than
+ *   there were asks.
+ *
  * What is read is decoded without the lock (the decoder and the packets' pool belong to the token), then routed under
  * it, a batch at a time. A leader that finds its own answer routes the rest of what it has before it leaves.
  */
@@ -40,6 +48,11 @@
 #define SPIN_BACKOFF_MAX 255u
 #define TRY_NS INT64_C(50000)   /* longer tries than this are not for a caller who keeps others waiting: see NL_TRY */
 #define LATE_TURNS 16   /* of a leader past its deadline, while they bring something: it may be its own */
+#define STRAY_NS   100  /* what a packet takes that is thrown away, from the socket on ... */
+#define REPLY_NS   200  /* ... and a reply to it, until it is in the socket */
+#define STRAY_BYTES 8u  /* so many bytes of payload are another nanosecond, but a nanosecond each on a TLS link */
+#define STRAYS_NS  INT64_C(200000)      /* strays that took less than this together are not worth a look at the clock */
+#define THROTTLE_MAX_NS INT64_C(1000000000)     /* the longest wait, however many links share */
 
 /* ---- waking ----------------------------------------------------------------------------------------------------- */
 
@@ -145,7 +158,7 @@ static bool rx_has_left(const nl_rx *rx) NL_READER
 
 static bool rx_may_read(const nl_link *link) NL_LOCKED
 {
-    return link->state == NL_LINK_OPEN && !link->rx.paused;
+    return link->state == NL_LINK_OPEN && !link->rx.paused && !link->rx.throttled;
 }
 
 static void rx_watch_locked(nl_link *link) NL_LOCKED
@@ -216,6 +229,64 @@ void nl_rx_unpause_locked(nl_link *link)
         rx_is_ours_locked();
         HAND_ON(rx_unpause_give, rx_give_locked(link));
     }
+}
+
+/* ---- strays ----------------------------------------------------------------------------------------------------- */
+
+/* How many links of the process are throttled; above it the fork generation, since a child has none of its parent's. */
+static atomic_uint_fast64_t throttled_links;
+
+/* Adds to it, and returns what it was. */
+static unsigned throttled_add(int more)
+{
+    uint_fast64_t generation = (uint_fast64_t)nl_fork_generation() << 32, before = atomic_load(&throttled_links), now;
+
+    do
+        now = before >> 32 == generation >> 32 ? before : generation;
+    while (!atomic_compare_exchange_weak(&throttled_links, &before, now + (uint_fast64_t)(int64_t)more));
+    return (unsigned)now;
+}
+
+void nl_rx_stray_locked(nl_link *link, size_t bytes, bool answered)
+{
+    link->rx.strays_ns += STRAY_NS + (answered ? REPLY_NS : 0) + (int64_t)(link->tls ? bytes : bytes / STRAY_BYTES);
+}
+
+/* In how long work of so many nanoseconds is its share, when `links` have to share. */
+static int64_t rx_fair_ns(int64_t work_ns, double share, unsigned links)
+{
+    double ns = (double)work_ns / share * links;
+
+    return ns < (double)THROTTLE_MAX_NS ? (int64_t)ns : THROTTLE_MAX_NS;
+}
+
+/* Have strays taken more than their share? Then nobody reads for as long as makes it their share. */
+static void rx_throttle_locked(nl_link *link) NL_LOCKED
+{
+    nl_rx *rx = &link->rx;
+    double share = link->limits.stray_share;
+    int64_t now, wait;
+
+    if (rx->strays_ns < STRAYS_NS || share >= 1 || !rx_may_read(link))
+        return;
+    now = sys_now_ns();
+    wait = rx_fair_ns(rx->strays_ns, share, throttled_add(0) + 1) - (now - rx->strays_since_ns);
+    rx->strays_ns = 0;
+    rx->strays_since_ns = now;
+    if (wait <= 0)
+        return;
+    throttled_add(1);
+    rx->throttled = true;
+    rx->throttled_until_ns = rx->strays_since_ns = now + wait;
+    link->stats.throttles++;
+    HAND_ON(rx_throttle_timer, nl_link_timer_locked(link, link->tx.corked ? now + NL_CORK_NS : NL_FOREVER));
+}
+
+void nl_rx_unthrottle_locked(nl_link *link)
+{
+    if (link->rx.throttled)
+        throttled_add(-1);
+    link->rx.throttled = false;
 }
 
 /* ---- reading ---------------------------------------------------------------------------------------------------- */
@@ -465,8 +536,8 @@ static void rx_cut(nl_link *link, rx_batch *batch) NL_READER
     batch->err = rx_decode(link, &batch->first, &batch->why);
 }
 
-/* Routes a batch, then decodes and routes the rest of the block, or until the link is over its budget. mu held on entry
- * and exit, dropped to decode. */
+/* Routes a batch, then decodes and routes the rest of the block, or until the link is over its budget or throttled. mu
+ * held on entry and exit, dropped to decode. */
 static void rx_route_locked(nl_link *link, rx_batch *batch) NL_LOCKED_READER
 {
     nl_rx *rx = &link->rx;
@@ -484,6 +555,7 @@ static void rx_route_locked(nl_link *link, rx_batch *batch) NL_LOCKED_READER
         }
         if (rx->bytes > link->limits.link_rx_bytes)
             rx->paused = true;
+        rx_throttle_locked(link);
         if (!rx->more || !rx_may_read(link))
             break;
         nl_link_unlock(link);
@@ -583,7 +655,7 @@ nl_err nl_rx_wait_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
             rx_take_locked(link, NL_RX_THREAD);
             w->leader = true;
         }
-        if (w->leader && !rx_may_read(link)) {      /* over the budget: sleep like the others until it is unpaused */
+        if (w->leader && !rx_may_read(link)) {      /* over the budget, say: sleep like the others until that is over */
             w->leader = false;
             rx_is_ours_locked();
             HAND_ON(rx_wait_give_paused, rx_give_locked(link));
@@ -646,6 +718,19 @@ void nl_rx_event(nl_link *link)
         HAND_ON(rx_event_turn, rx_poller_turn_locked(link));
     else
         link->stats.poller_idle_wakeups++;
+    nl_link_unlock(link);
+}
+
+void nl_rx_timer(nl_link *link)
+{
+    nl_link_lock(link);
+    if (link->rx.throttled && sys_now_ns() < link->rx.throttled_until_ns) {
+        HAND_ON(rx_timer_again, nl_link_timer_locked(link, NL_FOREVER));    /* it was for what was corked */
+    } else if (link->rx.throttled) {
+        nl_rx_unthrottle_locked(link);
+        if (link->rx.holder == NL_RX_NONE && rx_may_read(link))
+            HAND_ON(rx_timer_turn, rx_poller_turn_locked(link));
+    }
     nl_link_unlock(link);
 }
 

@@ -585,7 +585,7 @@ static void cork_locked(nl_link *link) NL_LOCKED
 {
     if (!link->tx.corked) {
         link->tx.corked = true;
-        HAND_ON(tx_cork_timer, nl_poller_timer(&link->pollee, sys_now_ns() + NL_CORK_NS));
+        HAND_ON(tx_cork_timer, nl_link_timer_locked(link, sys_now_ns() + NL_CORK_NS));
     }
 }
 

@@ -101,6 +101,8 @@ typedef struct nl_limits {
     bool    rx_fail;            /* a Conn over conn_rx_bytes fails (true) or lives on the link's budget (false) */
     int64_t closed_ns;          /* how long a closed Conn's id still answers "connection closed" */
     int64_t spin_ns;            /* longest adaptive try of the socket before sleeping; 0: never */
+    double  stray_share;        /* of a processor's time that packets nobody wants may take, those of all links
+                                 * together; above 0; 1: no bound */
 } nl_limits;
 void nl_limits_default(nl_limits *limits);
 
@@ -194,7 +196,7 @@ typedef struct nl_stats {
     uint64_t late_answers, ignored_packets, refused_conns;
     /* how the work was shared: for tests and benchmarks */
     uint64_t rx_takes, rx_handovers, rx_arms, poller_reads, poller_idle_wakeups, tx_turns, tx_handoffs, tx_for_others,
-             spins, spin_hits, waiters, inside;
+             spins, spin_hits, waiters, inside, throttles;
 } nl_stats;
 void nl_link_stats(nl_link *link, nl_stats *out);       /* one consistent snapshot */
 

@@ -113,7 +113,8 @@ byte  inside;
 bool  watching_in, watching_out;
 
 mtype rx_holder = NONE;
-bool  paused, sweeping, watched, more;
+bool  paused, throttled, sweeping, watched, more;
+bool  strayed;                      /* a packet was turned away since the reader last looked at what they took */
 bool  used;                         /* rx.turns != rx.swept_turns */
 byte  rx_bytes;
 chan  block = [SOCKET] of { byte }; /* read and not decoded */
@@ -146,7 +147,7 @@ bool  left_alone;                   /* the one closer left for a signal */
 #define IS_READABLE (len(in_socket) > 0 || HAS_ENDED)
 #define IS_BROKEN   (peer_ended || shut_wr)
 #define IS_WRITABLE (len(out_socket) < SOCKET || IS_BROKEN)
-#define RX_MAY_READ (link_state == OPEN && !paused)
+#define RX_MAY_READ (link_state == OPEN && !paused && !throttled)
 #define RX_HAS_LEFT more
 #define TX_PENDING  (len(tx_first) > 0)
 
@@ -350,6 +351,7 @@ inline nl_link_fail_locked()
     if
     :: link_state == OPEN ->
         link_state = DOWN;
+        throttled = false;
         shutdown_both();
         drop_queue_locked();
         wake_all_locked()
@@ -580,9 +582,21 @@ inline nl_route_locked()
     :: link_state == OPEN && packet < PUSH && ask_conn[packet / ASKS] == packet + 1 -> nl_ask_deliver_locked(packet / ASKS)
     :: link_state == OPEN && packet < PUSH && ask_conn[packet / ASKS] != packet + 1        /* late */
     :: link_state == OPEN && packet == PUSH -> nl_conn_push_locked()
-    :: link_state == OPEN && packet == STRAY -> nl_tx_reply_locked()
+    :: link_state == OPEN && packet == STRAY -> nl_tx_reply_locked(); strayed = true
     fi;
     packet = 0
+}
+
+/* Whether they took more than their share is for the clock to say: here it may be so. */
+inline rx_throttle_locked()
+{
+    if
+    :: strayed && RX_MAY_READ ->
+        throttled = true;
+        nl_poller_timer()                   /* knock rx_throttle_timer */
+    :: true
+    fi;
+    strayed = false
 }
 
 inline rx_route_locked()
@@ -598,6 +612,7 @@ inline rx_route_locked()
             :: rx_bytes > RX_LIMIT -> paused = true
             :: else
             fi;
+            rx_throttle_locked();
             if
             :: !more || !RX_MAY_READ -> break
             :: else
@@ -767,6 +782,25 @@ inline nl_rx_sweep()
         atomic { rx_watch_locked() }        /* knock rx_sweep_watch */
     :: else
     fi;
+    nl_link_unlock()
+}
+
+/* The timer may have been for what was corked, and the throttling not be over. */
+inline nl_rx_timer()
+{
+    nl_link_lock();
+    if
+    :: throttled && was_corked ->
+        nl_poller_timer()                   /* knock rx_timer_again */
+    :: throttled ->
+        throttled = false;
+        if
+        :: rx_holder == NONE && RX_MAY_READ -> rx_poller_turn_locked()      /* knock rx_timer_turn */
+        :: else
+        fi
+    :: else
+    fi;
+    was_corked = false;
     nl_link_unlock()
 }
 
@@ -1005,6 +1039,7 @@ inline nl_tx_uncork()
 {
     atomic {
         nl_link_lock();
+        was_corked = corked;
         corked = false
     }
     nl_tx_kick_locked();                    /* knock tx_uncork_kick */
@@ -1152,6 +1187,7 @@ inline shut_locked()
     :: link_state == OPEN || link_state == DOWN ->
         aborted = (aborted || link_state == DOWN);
         link_state = CLOSING;
+        throttled = false;
         wake_all_locked();
         inbox = 0;
         rx_bytes = 0;
@@ -1330,7 +1366,7 @@ proctype ender(byte i)
 proctype poller()
 {
     LOCALS;
-    bool in, out, ended;
+    bool in, out, ended, was_corked;
 
     do
     :: atomic { (epoll_in && IS_READABLE) || (epoll_out && IS_WRITABLE) || ((epoll_in || epoll_out) && IS_BROKEN) ->
@@ -1370,8 +1406,9 @@ proctype poller()
             fi;
             again = false
         }
-    :: atomic { timers -> timers = false }
-        nl_tx_uncork()
+    :: atomic { timers -> timers = false }  /* link_timer */
+        nl_tx_uncork();                     /* knock timer_tx */
+        nl_rx_timer()                       /* knock timer_rx */
     od
 }
 
@@ -1429,6 +1466,7 @@ init {
         :: else -> break
         od;
         assert(!paused || rx_bytes > RX_LIMIT / 2);
+        assert(!throttled);
         /* A live link is watched or over its budget. */
         assert(link_state != OPEN || paused || (rx_holder == NONE && watched && epoll_in && !more));
         /* One that cannot write ends, but for packets that came before and nobody takes; then nobody waits for room. */

@@ -233,10 +233,11 @@ static int word_of(const char *name, PyObject *value, const char *const words[])
 /* ---- limits ----------------------------------------------------------------------------------------------------- */
 
 enum { LIMIT_PACKET, LIMIT_CONN_RX, LIMIT_LINK_RX, LIMIT_LINK_TX, LIMIT_CONNS, LIMIT_BACKLOG, LIMIT_POLICY,
-       LIMIT_CLOSED_SECONDS, LIMIT_SPIN_SECONDS, LIMIT_COUNT };
+       LIMIT_CLOSED_SECONDS, LIMIT_SPIN_SECONDS, LIMIT_STRAY_SHARE, LIMIT_COUNT };
 static const char *const limit_names[] = {"Limits.packet_bytes", "Limits.conn_rx_bytes", "Limits.link_rx_bytes",
                                           "Limits.link_tx_bytes", "Limits.conns", "Limits.accept_backlog",
-                                          "Limits.rx_policy", "Limits.closed_seconds", "Limits.spin_seconds"};
+                                          "Limits.rx_policy", "Limits.closed_seconds", "Limits.spin_seconds",
+                                          "Limits.stray_share"};
 
 static int limit_duration(PyObject *tuple, int index, int64_t *ns)
 {
@@ -266,6 +267,26 @@ static int limit_size(PyObject *tuple, int index, size_t *out)
     return 0;
 }
 
+static int limit_share(PyObject *tuple, int index, double *share)
+{
+    PyObject *value = PyTuple_GET_ITEM(tuple, index);
+
+    *share = 1;
+    if (value == Py_None)
+        return 0;
+    if (!PyFloat_Check(value) && !PyLong_Check(value)) {
+        PyErr_Format(PyExc_TypeError, "%s must be a float or None, not %.100s", limit_names[index],
+                     Py_TYPE(value)->tp_name);
+        return -1;
+    }
+    *share = PyFloat_AsDouble(value);
+    if (!(*share > 0 && *share <= 1)) {         /* an int that is too large for a float is -1, with an error of its own */
+        PyErr_Format(PyExc_ValueError, "%s must be above 0 and at most 1, or None, not %S", limit_names[index], value);
+        return -1;
+    }
+    return 0;
+}
+
 static int limits_of(PyObject *tuple, nl_limits *limits)
 {
     if (!PyTuple_Check(tuple) || PyTuple_GET_SIZE(tuple) != LIMIT_COUNT) {
@@ -283,7 +304,9 @@ static int limits_of(PyObject *tuple, nl_limits *limits)
     limits->rx_fail = policy == 1;
     if (limit_duration(tuple, LIMIT_CLOSED_SECONDS, &limits->closed_ns) < 0)
         return -1;
-    return limit_duration(tuple, LIMIT_SPIN_SECONDS, &limits->spin_ns);
+    if (limit_duration(tuple, LIMIT_SPIN_SECONDS, &limits->spin_ns) < 0)
+        return -1;
+    return limit_share(tuple, LIMIT_STRAY_SHARE, &limits->stray_share);
 }
 
 static PyObject *size_or_none(size_t size)
@@ -301,10 +324,10 @@ PyObject *nlpy_default_limits(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(u
     nl_limits l;
 
     nl_limits_default(&l);
-    return Py_BuildValue("(NNNNNNsdd)", size_or_none(l.packet_bytes), size_or_none(l.conn_rx_bytes),
+    return Py_BuildValue("(NNNNNNsddd)", size_or_none(l.packet_bytes), size_or_none(l.conn_rx_bytes),
                          size_or_none(l.link_rx_bytes), size_or_none(l.link_tx_bytes), size_or_none(l.conns),
                          size_or_none(l.accept_backlog), policy_words[l.rx_fail],
-                         seconds_of_ns(l.closed_ns), seconds_of_ns(l.spin_ns));
+                         seconds_of_ns(l.closed_ns), seconds_of_ns(l.spin_ns), l.stray_share);
 }
 
 /* ---- everything a link is made with ----------------------------------------------------------------------------- */
