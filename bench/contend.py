@@ -150,6 +150,73 @@ def link_many(port: str, size: str, count: str) -> Operations:
 # ---- many threads
 
 
+class Hose:
+    """A process that pours packets which nobody wants into a link of this one, as fast as it can while the valve is open,
+    and reads what it is answered. Make it before there are threads. It ends with its maker."""
+
+    KINDS = {"opens": (0, ASK), "answers": (1, ANSWER)}    # on a client's link: requests that are refused; strays
+    PIECE = 20_000
+
+    def __init__(self, kind: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            self.sock = socket.create_connection(server.getsockname())
+            far, _ = server.accept()
+        inlet, self._valve = os.pipe()
+        if os.fork() == 0:
+            self.sock.close()
+            os.close(self._valve)
+            try:
+                self._pour(far, inlet, *self.KINDS[kind])
+            finally:
+                os._exit(0)
+        far.close()
+        os.close(inlet)
+
+    def turn(self, is_open: bool) -> None:
+        """Open or shut the valve. What is in the pipe by then still comes out."""
+        os.write(self._valve, b"+" if is_open else b"-")
+
+    @classmethod
+    def _pour(cls, sock: socket.socket, inlet: int, first_id: int, code: int) -> None:
+        piece = b"".join(HEAD.pack(first_id + 2 * i, code, HEAD.size) for i in range(cls.PIECE))
+        valve = threading.Event()
+
+        def pour() -> None:
+            with contextlib.suppress(OSError):      # the end of the link
+                while valve.wait():
+                    sock.sendall(piece)
+
+        def drain() -> None:
+            with contextlib.suppress(OSError):
+                while sock.recv(1 << 18):
+                    pass
+
+        for run in (pour, drain):
+            threading.Thread(target=run, daemon=True).start()
+        while command := os.read(inlet, 1):
+            (valve.set if command == b"+" else valve.clear)()
+
+
+def flooded(port: str, kinds: str, bound: str, size: str) -> Operations:
+    """link.ask, while floods of these kinds pour into other links of the process, with Limits.stray_share or without."""
+    hoses = [Hose(kind) for kind in kinds.split(",")]
+    import neolink
+    share = neolink.Limits().stray_share if bound == "bound" else None
+    limits = neolink.Limits(accept_backlog=0, stray_share=share)
+    links = [neolink.NodeLink(hose.sock, "client", limits=limits) for hose in hoses]
+    operations = link_ask(port, size)
+
+    def run(n: int) -> None:
+        for hose in hoses:
+            hose.turn(True)
+        operations(n)
+        for hose in hoses:
+            hose.turn(False)
+        if any(link.closed for link in links):
+            raise RuntimeError("a flood ended before its time")
+    return run
+
+
 class Crowd:
     """Threads that do their share of the operations of each round."""
 
@@ -433,7 +500,7 @@ CONTENDERS: dict[str, Callable[..., Operations]] = {
     function.__name__: function
     for function in (socket_ask, link_ask, link_ask_state, link_ctl, neoctl_ask, socket_window, link_many,
                      socket_threads, link_threads, zmq_threads, zmq_ask, nng_ask, grpc_ask, uvloop_ask,
-                     link_notes, link_notes_many, link_take, busy)
+                     link_notes, link_notes_many, link_take, busy, flooded)
 }
 SERVERS: dict[str, Callable[[], None]] = {
     function.__name__: function for function in (socket_server, recv1_server, serve_server, zmq_server, nng_server,

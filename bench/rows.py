@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from contend import Hose
 from programs import HERE, folder, go_program, have_openssl, program
 from race import (
     ANYWHERE,
@@ -530,3 +531,20 @@ def late_ratio(ours: Contender, theirs: Contender, index: int) -> Spread:
 def cpu_ratio(ours: Contender, theirs: Contender) -> Spread:
     """CPU time of the process per operation, ours over theirs, round by round."""
     return Spread.of([a / b for a, b in zip(ours.cpu_ns, theirs.cpu_ns, strict=True)])
+
+
+@row(16, "Beside floods of packets that nobody wants")
+def beside_floods(settings: Settings) -> Iterator[Result]:
+    need("neolink")
+    for place in PLACES:
+        floods = {kind: ",".join([kind] * 4) for kind in Hose.KINDS}
+        with (node(place) as server, in_python("link_ask", server, place, SIZE) as alone,
+              in_python("flooded", server, place, floods["answers"], "bound", SIZE) as answers,
+              in_python("flooded", server, place, floods["opens"], "bound", SIZE) as opens,
+              in_python("flooded", server, place, floods["answers"], "unbound", SIZE) as unbound):
+            race([alone, answers, opens, unbound], settings)
+            yield speed_of("link.ask beside four floods of answers / alone", place, answers, alone, 0.9,
+                           alone=micros(alone), beside=micros(answers))
+            yield speed_of("link.ask beside four floods of opens / alone", place, opens, alone, 0.9,
+                           beside=micros(opens))
+            yield speed_of("with answers that are not bounded / alone", place, unbound, alone, beside=micros(unbound))
