@@ -18,9 +18,10 @@ def pytest_sessionstart() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_finish() -> None:
-    """What was imported stays until the end. Many tests end with a search for garbage (leaks.py), and looking through
-    all of pytest and hypothesis for it took half the processor time of a run."""
+@pytest.fixture(autouse=True, scope="module")
+def only_garbage_of_its_own() -> None:
+    """Many tests end with a search for garbage (leaks.py), and looking through all of pytest and hypothesis for it, and
+    through what earlier tests have left to them, took half the processor time of a run."""
     gc.collect()
     gc.freeze()
 

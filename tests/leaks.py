@@ -75,6 +75,7 @@ class Balance:
         finally:
             self._links.clear()             # a link that was not closed is a descriptor, which comes next
         gc.collect()                        # exceptions that tests caught refer to frames, and those to everything
+        gc.freeze()                         # what is left is not the test's: the next need not look through it again
         _settle(lambda: len(open_files()) <= len(self._files), lambda: f"descriptors left: {self._new_files()}",
                 self._patience)
 
