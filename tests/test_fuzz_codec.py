@@ -1,5 +1,7 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
 """The codec's fuzzing, briefly and the same each time; fuzz_codec.py goes on for as long as one likes."""
+import struct
+
 import pytest
 from fuzz_codec import captured, check, run
 
@@ -22,5 +24,5 @@ def test_a_codec_that_forgets_to_look_is_found(monkeypatch):
         return data[position:position + size]
     monkeypatch.setattr(codec_n, "_take", careless)
     monkeypatch.setattr(proto.coding, "_decoders", type(proto.coding._decoders)())
-    with pytest.raises(Exception):
-        run(seed=7, runs=15000)
+    with pytest.raises(struct.error):
+        run(seed=1, runs=15000)         # one of the seeds that do not come upon the length of a list first: 2**31 of nothing
