@@ -1,5 +1,7 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
 """Any message that passes the checks comes back the same; any bytes at all are a message or a DecodeError."""
+import functools
+
 import pytest
 
 from neolink import proto
@@ -25,6 +27,7 @@ ANYTHING = st.recursive(
     max_leaves=5)
 
 
+@functools.cache
 def values(kind, wire):
     """What a field of this kind may hold on this wire."""
     match kind:
@@ -65,6 +68,7 @@ def values(kind, wire):
     raise AssertionError(kind)
 
 
+@functools.cache
 def messages(cls, wire):
     built = st.builds(cls, *[values(kind, wire) for _, kind in fields_of(cls)])
     if cls is proto.NotPrimaryMaster:
