@@ -17,6 +17,7 @@ The flood comes from processes of their own, which read what they are answered: 
 is another test's matter.
 """
 import contextlib
+import functools
 import socket
 import subprocess
 import sys
@@ -60,6 +61,7 @@ class Flood(NamedTuple):
     payload: bytes
     answer: bytes = b""
 
+    @functools.cache
     def packets(self, wire: str, count: int) -> bytes:
         payload = body(wire, self.payload) if self.payload else b""
         ids = range(self.first_id, self.first_id + count * self.id_step, self.id_step) if self.id_step else [0] * count
