@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib.util
 import os
 import random
 import socket
@@ -261,6 +262,22 @@ def link_threads(port: str, size: str, count: str) -> Operations:
     return Crowd(int(count), make).run
 
 
+def leader_threads(port: str, size: str, count: str, path: str) -> Operations:
+    """As link_threads, on the one socket of leader.c, compiled at that path."""
+    spec = importlib.util.spec_from_file_location("leader", path)
+    assert spec is not None and spec.loader is not None
+    leader, payload = importlib.util.module_from_spec(spec), bytes(int(size))
+    spec.loader.exec_module(leader)
+    leader.connect(port)
+
+    def make(number: int) -> Operations:
+        def run(n: int) -> None:
+            for _ in range(n):
+                leader.ask(ASK, payload)
+        return run
+    return Crowd(int(count), make).run
+
+
 def zmq_threads(port: str, size: str, count: str) -> Operations:
     """Each thread with a REQ socket of one context, since sockets of ZeroMQ are not for sharing."""
     import zmq
@@ -499,8 +516,8 @@ def grpc_server() -> None:
 CONTENDERS: dict[str, Callable[..., Operations]] = {
     function.__name__: function
     for function in (socket_ask, link_ask, link_ask_state, link_ctl, neoctl_ask, socket_window, link_many,
-                     socket_threads, link_threads, zmq_threads, zmq_ask, nng_ask, grpc_ask, uvloop_ask,
-                     link_notes, link_notes_many, link_take, busy, flooded)
+                     socket_threads, link_threads, leader_threads, zmq_threads, zmq_ask, nng_ask, grpc_ask,
+                     uvloop_ask, link_notes, link_notes_many, link_take, busy, flooded)
 }
 SERVERS: dict[str, Callable[[], None]] = {
     function.__name__: function for function in (socket_server, recv1_server, serve_server, zmq_server, nng_server,

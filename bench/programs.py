@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sysconfig
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -63,11 +64,18 @@ def program(name: str) -> str:
 
 @cache
 def library(name: str) -> str:
-    """The path of bench/<name>.c, compiled to be preloaded."""
+    """The path of bench/<name>.c, compiled to be preloaded, or imported by this Python."""
     target = folder() / f"{name}.so"
-    if not _compile(["-shared", "-fPIC", str(HERE / f"{name}.c"), "-o", str(target)]):
+    include = f"-I{sysconfig.get_path('include')}"
+    if not _compile(["-shared", "-fPIC", include, str(HERE / f"{name}.c"), "-o", str(target), "-lm"]):
         raise RuntimeError(f"{name}.c does not compile")
     return str(target)
+
+
+@cache
+def have_python_headers() -> bool:
+    """Whether extensions of this Python can be compiled."""
+    return Path(sysconfig.get_path("include"), "Python.h").exists()
 
 
 @cache

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 
 from contend import Hose
-from programs import HERE, folder, go_program, have_openssl, program
+from programs import HERE, folder, go_program, have_openssl, have_python_headers, library, program
 from race import (
     ANYWHERE,
     ONE_CORE,
@@ -223,13 +223,18 @@ def threads(settings: Settings) -> Iterator[Result]:
             server = stack.enter_context(node(place))
             ours = stack.enter_context(in_python("link_threads", server, place, SIZE, "64", step=64))
             bare = stack.enter_context(in_python("socket_threads", server, place, SIZE, "64", step=64))
-            zmq = None
+            leader = zmq = None
+            if have_python_headers():
+                leader = stack.enter_context(in_python("leader_threads", server, place, SIZE, "64", library("leader"),
+                                                       step=64))
             if installed("zmq"):
                 echo = stack.enter_context(python_server("zmq_server", place))
                 zmq = stack.enter_context(in_python("zmq_threads", echo, place, SIZE, "64", step=64))
-            race([ours, bare, zmq] if zmq else [ours, bare], settings)
+            race([each for each in (ours, bare, leader, zmq) if each], settings)
             yield speed_of("one link / a bare socket per thread", place, ours, bare, 2.5, ours=micros(ours),
                            bare=micros(bare))
+            if leader:
+                yield speed_of("one link / the bare leader design", place, ours, leader, 0.9, leader=micros(leader))
             if zmq:
                 yield speed_of("one link / pyzmq, REQ per thread", place, ours, zmq, 4.0, pyzmq=micros(zmq))
 
