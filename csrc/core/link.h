@@ -104,6 +104,7 @@ struct nl_conn {
 typedef struct nl_rx {
     nl_rx_holder holder NL_MU;
     nl_list      waiters NL_MU;         /* every nl_waiter.all */
+    atomic_bool  waited;                /* are there any; set under mu, read without */
     bool         paused NL_MU;          /* over link_rx_bytes: nobody reads until somebody takes */
     bool         throttled NL_MU;       /* too many strays: nobody reads until ... */
     int64_t      throttled_until_ns NL_MU;

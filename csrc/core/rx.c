@@ -646,6 +646,7 @@ nl_err nl_rx_wait_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
     int late = 0, turns = 0;
 
     nl_list_push(&link->rx.waiters, &w->all);
+    atomic_store_explicit(&link->rx.waited, true, memory_order_relaxed);
     if (link->tx.first && !link->tx.crowd)
         /* What is corked must not wait for us (else the timer writes it); drops mu, so only now that w can be woken. */
         nl_tx_kick_locked(link);
@@ -679,6 +680,7 @@ nl_err nl_rx_wait_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
     }
     nl_list_del(&w->all);
     nl_list_del(&w->on);
+    atomic_store_explicit(&link->rx.waited, !nl_list_empty(&link->rx.waiters), memory_order_relaxed);
     link->stats.waiters--;
     if (w->leader) {
         w->leader = false;
@@ -686,6 +688,11 @@ nl_err nl_rx_wait_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
         HAND_ON(rx_wait_give, rx_give_locked(link));
     }
     return w->ready && e != NL_EINTR ? NL_OK : e;
+}
+
+bool nl_link_is_waited_on(const nl_link *link)
+{
+    return atomic_load_explicit(&link->rx.waited, memory_order_relaxed);
 }
 
 /* ---- the poller's side ------------------------------------------------------------------------------------------ */

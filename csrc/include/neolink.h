@@ -215,6 +215,9 @@ nl_err nl_ask_begin(nl_link *link, nl_ask *ask, uint16_t code, const void *paylo
                     bool *maybe_sent);
 nl_err nl_ask_wait(nl_ask *ask, int64_t deadline_ns, nl_packet **answer);
 void   nl_ask_end(nl_ask *ask);
+/* Do threads wait for something on the link? Then one of them reads, and an ask of yours will sleep. A glance without
+ * the link's lock, for callers to whom that makes a difference before they begin. */
+bool   nl_link_is_waited_on(const nl_link *link);
 
 /* Many asks at once, pipelined, answers in the order of `requests`. `answers` has `n` places, NULL at first; those
  * that were answered are filled even when the call fails. State between NL_EINTR and the next call lives in the batch.

@@ -381,37 +381,75 @@ PyDoc_STRVAR(Link_ask_doc, "ask($self, /, code, payload=b'', *, timeout=None)\n-
                            "Send a request on a Conn of its own and return the answer. ask(message) returns the typed\n"
                            "answer, and an Error answer raises.");
 
+/* One ask as a single call, so that it can be made without the GIL from its begin to its end, and made again after a
+ * signal. */
+typedef struct whole_ask {
+    nl_link  *link;
+    nlpy_out  out;
+    nl_ask    ask;
+    bool      begun, maybe_sent;
+} whole_ask;
+
+static nl_err ask_to_the_end(whole_ask *whole, int64_t deadline, nl_packet **answer)
+{
+    nl_err err;
+
+    if (!whole->begun && (err = nl_ask_begin(whole->link, &whole->ask, whole->out.code, whole->out.payload,
+                                             whole->out.len, deadline, &whole->maybe_sent)) != NL_OK)
+        return err;
+    whole->begun = true;
+    return nl_ask_wait(&whole->ask, deadline, answer);
+}
+
+/* The usual way: begun with the GIL, which is given up only if the answer does not come at once. */
+static nl_err ask_in_steps(whole_ask *whole, size_t small, int64_t deadline, nl_packet **answer)
+{
+    nl_err err;
+
+    NLPY_TRY_THEN_WAIT(err, whole->out.len <= small, deadline, whole->maybe_sent,
+                       nl_ask_begin(whole->link, &whole->ask, whole->out.code, whole->out.payload, whole->out.len, at,
+                                    &whole->maybe_sent));
+    nlpy_out_release(&whole->out);
+    if (err != NL_OK)
+        return err;
+    whole->begun = true;
+    err = nl_ask_wait(&whole->ask, NL_TRY, answer);
+    if (err == NL_ETIMEOUT || err == NL_EINTR)
+        NLPY_WAIT(err, nl_ask_wait(&whole->ask, deadline, answer));
+    return err;
+}
+
+/* Where others wait already, one of them reads: this ask will have to sleep, and to give the GIL up for that. Then it
+ * does so first. Else, in a crowd, whoever has the GIL waits for the link's lock, which threads that were woken pass
+ * through on their way to the GIL. A caller's buffer is not kept that long: its owner may change it once it is sent. */
 static PyObject *Link_ask(nlpy_link *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     PyObject *arg[NLPY_ARGS_MAX];
     nl_packet *answer = NULL;
     int64_t deadline;
-    nlpy_out out;
-    nl_ask ask;
     nl_err err;
 
     if (nlpy_args(&ask_sig, args, nargs, kwnames, arg) < 0 || nlpy_deadline(arg[2], &deadline) < 0 ||
         !nlpy_link_is_ready(self))
         return NULL;
-    int raw = nlpy_out_parse(self->state, &out, arg[0], arg[1]);
+    whole_ask whole = {.link = self->link};
+    int raw = nlpy_out_parse(self->state, &whole.out, arg[0], arg[1]);
     if (raw < 0)
         return NULL;
     if (raw == 0)
         return nlpy_typed_call(self->state, TYPED_LINK_ASK, (PyObject *)self, arg[0], arg[2]);
+    if (!whole.out.view.obj && nl_link_is_waited_on(self->link))
+        NLPY_WAIT(err, ask_to_the_end(&whole, deadline, &answer));
+    else
+        err = ask_in_steps(&whole, self->small, deadline, &answer);
     nlpy_where where = here(self, "ask");
     where.sends = true;
-    where.len = out.len;
-    NLPY_TRY_THEN_WAIT(err, out.len <= self->small, deadline, where.maybe_sent,
-                       nl_ask_begin(self->link, &ask, out.code, out.payload, out.len, at, &where.maybe_sent));
-    nlpy_out_release(&out);
-    if (err != NL_OK)
-        return nlpy_raise(&where, err);
-    /* With the GIL: an answer that comes at once costs no switch of it. */
-    err = nl_ask_wait(&ask, NL_TRY, &answer);
-    if (err == NL_ETIMEOUT || err == NL_EINTR)
-        NLPY_WAIT(err, nl_ask_wait(&ask, deadline, &answer));
-    where.conn_id = ask.conn_id;
-    nl_ask_end(&ask);
+    where.len = whole.out.len;
+    where.maybe_sent = whole.maybe_sent;
+    if (whole.begun) {
+        where.conn_id = whole.ask.conn_id;
+        nl_ask_end(&whole.ask);
+    }
     if (err != NL_OK)
         return nlpy_raise(&where, err);
     return nlpy_packet_wrap(self->state, answer, nl_link_wire(self->link));

@@ -20,21 +20,24 @@ static void test_token_travels(void **state)
         nl_link *link = link_and_peer(&c, true, &peer);
         job first = { .conn = conn_new(link) }, second = { .conn = conn_new(link) }, third = { .conn = conn_new(link) };
 
+        must(!nl_link_is_waited_on(link));
         job_start(&first, job_recv);
         wait_until(stats_of(link).waiters == 1 && stats_of(link).rx_takes >= 1);
         job_start(&second, job_recv);
         wait_until(stats_of(link).waiters == 2);
         job_start(&third, job_recv);
         wait_until(stats_of(link).waiters == 3);
-        must(stats_of(link).rx_handovers == 0);
+        must(stats_of(link).rx_handovers == 0 && nl_link_is_waited_on(link));
         peer_send(peer, k->wire, nl_conn_id(second.conn), ANSWER, NULL, 0);
         job_join(&second);                      /* the leader routed it and reads on */
+        must(nl_link_is_waited_on(link));
         must(!atomic_load(&first.done) && !atomic_load(&third.done) && stats_of(link).rx_handovers == 0);
         peer_send(peer, k->wire, nl_conn_id(first.conn), ANSWER, NULL, 0);
         job_join(&first);
         wait_until(stats_of(link).rx_handovers == 1);
         peer_send(peer, k->wire, nl_conn_id(third.conn), ANSWER, NULL, 0);
         job_join(&third);
+        must(!nl_link_is_waited_on(link));
         must_be(first.result, NL_OK);
         must_be(second.result, NL_OK);
         must_be(third.result, NL_OK);
