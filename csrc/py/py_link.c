@@ -432,7 +432,9 @@ static PyObject *Link_ask(nlpy_link *self, PyObject *const *args, Py_ssize_t nar
     if (nlpy_args(&ask_sig, args, nargs, kwnames, arg) < 0 || nlpy_deadline(arg[2], &deadline) < 0 ||
         !nlpy_link_is_ready(self))
         return NULL;
-    whole_ask whole = {.link = self->link};
+    whole_ask whole;                    /* set field by field: clearing all of it takes longer than the rest */
+    whole.link = self->link;
+    whole.begun = whole.maybe_sent = false;
     int raw = nlpy_out_parse(self->state, &whole.out, arg[0], arg[1]);
     if (raw < 0)
         return NULL;
