@@ -127,14 +127,18 @@ void nl_block_cache_clear(void)
 /* ---- packets --------------------------------------------------------------------------------------------------- */
 
 /* `mine` belongs to the read token. `returned` is a stack that anybody pushes to and only the token empties, all at
- * once: so a pushed node cannot come back under a pusher's feet (no ABA). `live` counts the pooled packets that are
- * out, and the link: whoever brings it to zero frees the lot. */
+ * once: so a pushed node cannot come back under a pusher's feet (no ABA). When the link goes it is GONE for ever, and
+ * packets that are still out are freed one by one. Only then they are counted: `orphans` is raised by how many were
+ * out, once, and each of them lowers it, perhaps before that. Whoever brings it to zero so frees the pool. */
 struct nl_pool {
     nl_pkt *mine;                   /* [rx] */
     unsigned made;                  /* [rx] pooled packets that exist */
     nl_pkt *_Atomic returned;
-    atomic_uint live;
+    atomic_int orphans;
 };
+
+static nl_pkt gone;
+#define GONE (&gone)
 
 nl_pool *nl_pool_new(void)
 {
@@ -144,33 +148,37 @@ nl_pool *nl_pool_new(void)
         pool->mine = NULL;
         pool->made = 0;
         atomic_init(&pool->returned, NULL);
-        atomic_init(&pool->live, 1);
+        atomic_init(&pool->orphans, 0);
     }
     return pool;
 }
 
-static void free_list(nl_pkt *p)
+/* Frees them; how many they were. */
+static unsigned free_list(nl_pkt *p)
 {
-    while (p) {
+    unsigned n = 0;
+
+    for (; p; n++) {
         nl_pkt *next = p->next;
         sys_free(p);
         p = next;
     }
+    return n;
 }
 
-static void pool_unlive(nl_pool *pool)
+static void pool_count(nl_pool *pool, int change)
 {
-    if (atomic_fetch_sub_explicit(&pool->live, 1, memory_order_acq_rel) == 1) {
-        free_list(pool->mine);
-        free_list(atomic_load_explicit(&pool->returned, memory_order_relaxed));
+    if (atomic_fetch_add_explicit(&pool->orphans, change, memory_order_acq_rel) + change == 0)
         sys_free(pool);
-    }
 }
 
 void nl_pool_rele(nl_pool *pool)
 {
-    if (pool)
-        pool_unlive(pool);
+    if (!pool)
+        return;
+    pool->made -= free_list(pool->mine);
+    pool->made -= free_list(atomic_exchange_explicit(&pool->returned, GONE, memory_order_acquire));
+    pool_count(pool, (int)pool->made);
 }
 
 /* Pops a pooled packet, makes one, or returns NULL. */
@@ -186,8 +194,6 @@ static nl_pkt *pool_pop(nl_pool *pool)
         p->pool = pool;
         pool->made++;
     }
-    if (p)
-        atomic_fetch_add_explicit(&pool->live, 1, memory_order_relaxed);
     return p;
 }
 
@@ -196,11 +202,8 @@ void nl_pool_trim(nl_pool *pool)
     nl_pkt *lists[2] = { pool->mine, atomic_exchange_explicit(&pool->returned, NULL, memory_order_acquire) };
 
     pool->mine = NULL;
-    for (int i = 0; i < 2; i++)
-        for (nl_pkt *p = lists[i]; p; p = p->next)
-            pool->made--;
-    free_list(lists[0]);
-    free_list(lists[1]);
+    pool->made -= free_list(lists[0]);
+    pool->made -= free_list(lists[1]);
 }
 
 nl_pkt *nl_pool_take(nl_pool *pool, nl_block *block, const uint8_t *payload, size_t len, uint32_t id, uint16_t code)
@@ -245,9 +248,13 @@ void nl_packet_free(nl_packet *packet)
         return;
     }
     head = atomic_load_explicit(&pool->returned, memory_order_relaxed);
-    do
+    do {
+        if (head == GONE) {
+            sys_free(p);
+            pool_count(pool, -1);       /* after this line the pool may be gone, too */
+            return;
+        }
         p->next = head;
-    while (!atomic_compare_exchange_weak_explicit(&pool->returned, &head, p, memory_order_release,
-                                                  memory_order_relaxed));
-    pool_unlive(pool);      /* after this line the pool may be gone */
+    } while (!atomic_compare_exchange_weak_explicit(&pool->returned, &head, p, memory_order_release,
+                                                    memory_order_relaxed));
 }
