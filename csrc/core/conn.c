@@ -21,16 +21,22 @@ static nl_conn *conn_alloc_locked(nl_link *link) NL_LOCKED
     } else if (!(conn = sys_malloc(sizeof *conn))) {
         return NULL;
     }
-    memset(conn, 0, sizeof *conn);
+    /* Each field, and no memset of the struct, which would take half of the time. */
     conn->link = link;
+    conn->in_first = NULL;
     conn->in_last = &conn->in_first;
+    conn->in_bytes = 0;
     nl_list_init(&conn->waiters);
     nl_list_init(&conn->item);
+    conn->ask = NULL;
+    conn->batch = NULL;
+    conn->index = 0;
     atomic_init(&conn->refs, 1);
+    conn->state = NL_CONN_OPEN;
     return conn;
 }
 
-/* The link's memory reference of a Conn goes back last; under the lock somebody else's keeps it. */
+/* The link's memory reference of its Conns goes back last; under the lock somebody else's keeps it. */
 static void conn_free_locked(nl_conn *conn) NL_LOCKED
 {
     nl_link *link = conn->link;
@@ -65,7 +71,8 @@ nl_conn *nl_conn_make_locked(nl_link *link, bool ours, uint32_t id)
         conn_free_locked(conn);
         return NULL;
     }
-    nl_link_hold_memory(link);
+    if (link->conns_made++ == 0)
+        nl_link_hold_memory(link);
     return conn;
 }
 
@@ -73,11 +80,14 @@ void nl_conn_unref_locked(nl_conn *conn)
 {
     nl_link *link = conn->link;
 
-    if (atomic_fetch_sub_explicit(&conn->refs, 1, memory_order_acq_rel) != 1)
+    /* A reference is made from another one, so the only one cannot become two meanwhile. */
+    if (atomic_load_explicit(&conn->refs, memory_order_acquire) != 1 &&
+        atomic_fetch_sub_explicit(&conn->refs, 1, memory_order_acq_rel) != 1)
         return;
     nl_conn_end_locked(conn, NL_CONN_CLOSED);
     conn_free_locked(conn);
-    nl_link_rele_memory(link);          /* not the last one: the caller is in the link */
+    if (--link->conns_made == 0)
+        nl_link_rele_memory(link);      /* not the last one: the caller is in the link */
 }
 
 void nl_conn_hold(nl_conn *conn) { atomic_fetch_add_explicit(&conn->refs, 1, memory_order_relaxed); }

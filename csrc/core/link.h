@@ -24,7 +24,7 @@
  *   CLOSED    the descriptor is closed, the poller has let go       -
  *
  * References. `users` are the references of the API; the last one aborts the link. `refs` keep the memory: one for all
- * users together, one for the poller while it watches, one for each Conn. `inside` counts calls that are in the link
+ * users together, one for the poller while it watches, one for all Conns. `inside` counts calls that are in the link
  * now: close waits for it, which is more than memory needs, and what its callers expect: no byte and no wake-up after
  * close.
  */
@@ -163,6 +163,7 @@ struct nl_link {
     uint32_t     next_id NL_MU;
     nl_conn     *free_conns NL_MU;      /* linked through in_last */
     unsigned     free_count NL_MU;
+    size_t       conns_made NL_MU;      /* those that have a reference; all of them together have one of `refs` */
     nl_list      backlog NL_MU;         /* Conns the peer opened and nobody took */
     size_t       backlog_len NL_MU;
     nl_list      acceptors NL_MU;       /* threads in accept, recv1, recv_packet */
