@@ -11,6 +11,7 @@
 #define TAG_CLOSED 1u
 #define TAG_LATE   2u
 #define CAP_MIN    ((size_t)8)
+#define CAP_LOW    ((size_t)64)         /* never shrinks below this: what comes and goes in batches grows it again */
 
 static size_t home(const nl_table *t, uint64_t key)     /* Fibonacci hashing: ids come in steps of two */
 {
@@ -110,8 +111,8 @@ static void drop_slot(nl_table *t, nl_slot *s)
             hole = i;
         }
     t->slots[hole].val = 0;
-    if (t->cap > CAP_MIN * 8 && t->used * 8 < t->cap)
-        resize(t, t->cap / 4);          /* when there is no memory for it, it just stays large */
+    if (t->cap > CAP_LOW && t->used * 8 < t->cap)      /* when there is no memory for it, it just stays large */
+        resize(t, t->cap / 4 > CAP_LOW ? t->cap / 4 : CAP_LOW);
 }
 
 void nl_table_drop(nl_table *t, uint64_t key)
