@@ -27,13 +27,14 @@ static void Packet_dealloc(nlpy_packet *self)
 
 PyObject *nlpy_packet_wrap(nlpy_state *state, nl_packet *packet, nl_wire wire)
 {
-    nlpy_packet *self = (nlpy_packet *)state->packet_type->tp_alloc(state->packet_type, 0);
+    nlpy_packet *self = PyObject_New(nlpy_packet, state->packet_type);  /* not cleared, as tp_alloc does: all is set */
 
     if (!self) {
         nl_packet_free(packet);
         return NULL;
     }
     self->packet = packet;
+    self->bytes = NULL;
     self->payload = packet->payload;
     self->len = packet->len;
     self->conn_id = packet->conn_id;
