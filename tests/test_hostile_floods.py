@@ -168,7 +168,8 @@ def test_floods_have_one_share_together(flood, waited_on):
         links = [stack.enter_context(hose(flood)) for _ in range(3)]
         waiting = [Background(link.recv1) for link in links if waited_on]
         began, before = time.monotonic(), [link.stats() for link in links]
-        until(lambda: all(link.stats().throttles >= 20 for link in links))
+        # Where a machine is so slow that the floods never have more than their share, some packets are enough.
+        until(lambda: all(link.stats().throttles >= 20 or link.stats().packets_received > 100_000 for link in links))
         read = [link.stats() for link in links]
         passed = time.monotonic() - began
         packets = sum(now.packets_received - then.packets_received for now, then in zip(read, before))
