@@ -186,7 +186,7 @@ static void child_is_alone(void *unused)
     nl_shutdown();
 }
 
-/* Links that are throttled at the same time have one share together; a forked child does not count its parent's. */
+/* S26: links that are throttled at the same time have one share together; a forked child does not count its parent's. */
 static void test_share_together(void **state)
 {
     nl_link_config c = sharing(0.001), c_other = sharing(1e-9);
