@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from cluster_fakes import (FEED, M1, NODES, OUT, S1, S2, UP, FakeAdmin, Hangup, Replay, ack, not_ready, table)
@@ -299,6 +299,19 @@ def test_flush_log_without_master(admin: FakeAdmin, c: cluster.Admin) -> None:
     admin.on(proto.FlushLog, not_ready)
     with pytest.raises(cluster.NotReady):
         c.flush_log(timeout=1.0)
+
+
+def test_flush_log_says_what_it_waited_for(admin: FakeAdmin, c: cluster.Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the time is up while it dials anew."""
+    def too_late(*_: Any, **__: Any) -> NoReturn:
+        raise neolink.Timeout("dial: timed out")
+
+    monkeypatch.setattr(neolink, "dial", too_late)          # c has its first link
+    admin.on(proto.FlushLog, not_ready)
+    with pytest.raises(cluster.NotReady):
+        c.flush_log(timeout=SECONDS)
+    with pytest.raises(neolink.Timeout, match="dial: timed out"):
+        c.flush_log(timeout=SECONDS)
 
 
 def test_tweak() -> None:

@@ -103,7 +103,12 @@ class Asker:
         with self._turn(deadline, type(message).__name__):
             pause, refusal = Pause(deadline), None
             while True:
-                link = self._linked(deadline)
+                try:
+                    link = self._linked(deadline)
+                except errors.Timeout:
+                    if refusal is not None:         # what there was to wait for tells more
+                        raise refusal from None
+                    raise
                 with link.new_conn() as conn:
                     try:
                         conn.send(message, timeout=deadline.left())
