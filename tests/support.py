@@ -5,6 +5,7 @@ Nothing here sleeps to get lucky: `until` polls a condition with a deadline and 
 thread whose result, or exception, the test asks for.
 """
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -40,6 +41,19 @@ def within(seconds: float, attempt: Callable[[], float]) -> None:
         if len(took) >= 5 and time.monotonic() > end:
             pytest.fail(f"not within {seconds} s: {took}")
         took.append(attempt())
+
+
+def raises_in_time(error: type[Exception], call: Callable[[float], object], match: str = "") -> Exception:
+    """What call(seconds) raises when its time is up, having learnt why it had to wait: this error.
+
+    A busy machine may need more than the time to learn anything at all. Then it is a bare Timeout, and there is more time.
+    """
+    for seconds in (0.5, 5.0, PATIENCE):
+        with pytest.raises((error, neolink.Timeout)) as caught:
+            call(seconds)
+        if isinstance(caught.value, error) and re.search(match, str(caught.value)):
+            return caught.value
+    raise caught.value
 
 
 class Background:
