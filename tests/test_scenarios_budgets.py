@@ -310,6 +310,7 @@ ABSURD = {
 }
 
 
+@pytest.mark.thread_unsafe(reason="it measures the memory of the process")
 @pytest.mark.parametrize("name", ABSURD)
 def test_s48_absurd_lengths_and_counts(name):
     """A clear error before any memory is spent on it."""
@@ -396,6 +397,7 @@ def test_s50_budgets_are_given_back_after_abort(wire, routing, stage):
         assert link.fileno() == -1
 
 
+@pytest.mark.thread_unsafe(reason="it measures the memory of the process")
 @pytest.mark.no_asan
 @pytest.mark.parametrize("closed_seconds", [0.01, 60])
 def test_s51_opening_and_closing_without_end(closed_seconds):

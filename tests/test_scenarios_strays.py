@@ -115,6 +115,7 @@ def test_s25_two_ends_of_ours_never_play_ping_pong(wire, routing):
         at_rest(client, server)
 
 
+@pytest.mark.thread_unsafe(reason="it measures the memory of the process")
 @pytest.mark.no_asan
 @each_wire
 def test_s26_a_flood_to_dead_ids_takes_no_memory(wire):
