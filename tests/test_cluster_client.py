@@ -238,7 +238,14 @@ BAD = {"refuses": refuse, "hangs up": hang_up, "corrupt": answer(3, b"data", che
 def test_another_cell_is_read_when_one_fails(bad: str, house: House, client: cluster.Client) -> None:
     house.storages[S1].on(proto.AskObject, BAD[bad])
     house.storages[S2].on(proto.AskObject, answer(3, b"good"))
-    assert client.load(1, timeout=2.0 if bad == "silent" else SECONDS).data == b"good"
+    asked = house.storages[S2].asked
+    for seconds in (2.0, 20.0, SECONDS) if bad == "silent" else (SECONDS,):     # half of it is the silent one's
+        asked.clear()
+        try:
+            assert client.load(1, timeout=seconds).data == b"good"
+            break
+        except cluster.NoReadableCell:      # on a busy machine the other half may be too short
+            assert seconds < SECONDS
     assert house.storages[S1].asked_of(proto.AskObject) and len(house.storages[S2].asked_of(proto.AskObject)) == 1
 
 
