@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from neolink import Conn, NodeLink, Packet, Request
 
 _codec: ModuleType | None = None
+_askings: dict[tuple[str, type], Any] = {}
+"""By wire and class, what it takes to ask by such a message (proto.coding.Asking): filled as they are used."""
 
 
 def _proto() -> Any:
@@ -54,10 +56,30 @@ class Deadline:
 
 
 def link_ask(link: NodeLink, message: Any, timeout: float | None) -> Any:
-    """NodeLink.ask(message)"""
-    code, payload = _encode(link, message, "ask")
-    _check_asks(message)
-    return _answer(link, message, link.ask(code, payload, timeout=timeout), "ask")
+    """NodeLink.ask(message)
+
+    The usual case first, an answer of the declared class, by what is known of the message's class; whatever else comes,
+    or goes wrong, is for the functions that are for any message.
+    """
+    asking = _askings.get((link.wire, type(message)))
+    if asking is None:
+        code, payload = _encode(link, message, "ask")
+        _check_asks(message)
+        _learn(link.wire, type(message))
+        return _answer(link, message, link.ask(code, payload, timeout=timeout), "ask")
+    code, encode, answer_code, decode = asking
+    try:
+        payload = encode(message)
+    except Exception:
+        code, payload = _encode(link, message, "ask")       # says what is wrong, and where
+    packet = link.ask(code, payload, timeout=timeout)
+    if packet.code != answer_code:
+        return _answer(link, message, packet, "ask")
+    try:
+        return decode(packet.payload)
+    except errors.DecodeError as error:
+        _locate(error, link, packet.conn_id, "ask")
+        raise
 
 
 def link_notify(link: NodeLink, message: Any, timeout: float | None) -> None:
@@ -173,6 +195,14 @@ def _decode(link: NodeLink, packet: Packet, op: str) -> Any:
     except errors.DecodeError as error:
         _locate(error, link, packet.conn_id, op)
         raise
+
+
+def _learn(wire: str, cls: type) -> None:
+    """For the next message of this class, if its declared answer is one that is not looked at further."""
+    proto = _proto()
+    asking = proto.coding.asking(cls, wire)
+    if asking is not None and asking.answer != proto.Error.codes[wire]:
+        _askings[wire, cls] = asking
 
 
 def _check_asks(message: Any) -> None:

@@ -62,7 +62,10 @@ def _ext_of(value: Any) -> msgspec.msgpack.Ext:
 
 def _member_of(ext: int, value: memoryview) -> enums.WireEnum | UnknownMember:
     key = ext, bytes(value)
-    return MEMBERS.get(key) or UnknownMember(*key)
+    try:
+        return MEMBERS[key]
+    except KeyError:
+        return UnknownMember(*key)
 
 
 pack = msgspec.msgpack.Encoder(enc_hook=_ext_of).encode
@@ -118,15 +121,15 @@ Lift: TypeAlias = Callable[[Any], Any]
 
 def decoder(cls: type[Message], names: list[str], kinds: list[Kind]) -> Callable[[Any], Message]:
     """The function that makes a `cls` of a payload."""
-    lifts = [lifter(kind) for kind in kinds]
+    lifts, count = [lifter(kind) for kind in kinds], len(kinds)
     empty = cls() if not kinds else None
 
     def decode(payload: Any) -> Message:
         if empty is not None and payload == EMPTY_ARRAY:
             return empty
         values = _array(cls, payload)
-        if len(values) != len(lifts):
-            raise DecodeError(f"{cls.__name__}: expected {len(lifts)} fields, got {len(values)}")
+        if len(values) != count:
+            raise DecodeError(f"{cls.__name__}: expected {count} fields, got {len(values)}")
         try:
             return cls(*map(call, lifts, values))       # each lift called with its value
         except Mismatch:

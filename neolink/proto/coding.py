@@ -56,6 +56,25 @@ def decode(code: int, payload: Any, wire: WireName) -> Message:
     return decoder(payload)
 
 
+class Asking(NamedTuple):
+    """What it takes to ask by messages of one class on one wire, when the answer is the declared one."""
+
+    code: int
+    encode: Encode
+    answer: int
+    """The code of the declared answer."""
+    decode: Decode
+
+
+def asking(cls: type[Message], wire: WireName) -> Asking | None:
+    """None if such a message is no request of this wire, or none is declared to be its answer there."""
+    if wire == "2016" or wire not in cls.codes or cls.kind != "request" or wire not in cls.answers:
+        return None
+    code = cls.answers[wire].codes[wire]
+    encoder = _encoders[wire, cls]
+    return Asking(encoder.code, encoder.checked, code, _decoders[wire, code])
+
+
 def message_class(code: int, wire: WireName) -> type[Message] | None:
     """The class with this code on this wire, or None."""
     return CATALOGUE[wire].get(code) if wire in ("M", "N") else None
