@@ -41,22 +41,23 @@ class Workers:
         self._link = link
         self._request = request             # take requests (recv1) or Conns (accept)
         self._run = run
-        self._changed = threading.Condition()
-        self._limit = 0                     # guarded by _changed, as all below
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)     # somebody stopped being idle: for stop()
+        self._limit = 0                     # guarded by _lock, as all below
         self._threads = 0
         self._idle = 0                      # in accept, or on the way there
         self._stopping = False
 
     def grow(self, limit: int) -> None:
         """Let there be up to `limit` workers, and one now."""
-        with self._changed:
+        with self._lock:
             self._limit, self._stopping = limit, False
             if self._idle == 0 and self._threads < limit:
                 self._start()
 
     def stop(self) -> None:
         """Return when no worker takes any more. Those that run a handler end after it."""
-        with self._changed:
+        with self._lock:
             self._stopping = True
             self._link._wake_accept()
             while self._idle:
@@ -64,7 +65,7 @@ class Workers:
 
     def work(self) -> None:
         """Take and run until the link ends, which raises, or the pool stops. The caller is a worker meanwhile."""
-        with self._changed:
+        with self._lock:
             self._limit += 1
             self._threads += 1
             self._idle += 1
@@ -89,36 +90,41 @@ class Workers:
             pass                            # the link ended; whoever uses it is told there
 
     def _work(self) -> None:
-        taken = None
+        taken = wakes = None
         try:
-            while (taken := self._take()) is not None:
+            while (taken := self._take(wakes)) is not None:
                 self._run(taken)
                 taken = None                # let go of the Conn before the next wait
-                with self._changed:
+                with self._lock:
                     if self._stopping or self._idle >= IDLE_MAX or self._threads > self._limit:
                         return
+                    wakes = self._link._wakes()
                     self._idle += 1
         finally:
-            with self._changed:
+            with self._lock:
                 self._threads -= 1
 
     def _wakes(self) -> int | None:
         """What a worker brings into accept, so that it sees a stop() from here on; None when the pool stops already."""
-        with self._changed:
+        with self._lock:
             return None if self._stopping else self._link._wakes()
 
-    def _take(self) -> Any:
-        """The next Conn or Request, None when the pool stops. The worker is idle until this returns."""
+    def _take(self, wakes: int | None) -> Any:
+        """The next Conn or Request, None when the pool stops. The worker is idle until this returns. `wakes` is what
+        _wakes() would have said when it became idle, if it was asked then."""
         taken = None
         try:
+            if wakes is not None:
+                taken = self._link._take(self._request, wakes)
             while taken is None and (wakes := self._wakes()) is not None:
                 taken = self._link._take(self._request, wakes)
         finally:
-            with self._changed:
+            with self._lock:
                 self._idle -= 1
                 if taken is not None and self._idle == 0 and self._threads < self._limit and not self._stopping:
                     self._start()
-                self._changed.notify_all()
+                if self._stopping:
+                    self._changed.notify_all()
         return taken
 
 
