@@ -166,21 +166,24 @@ def test_s44_a_conn_that_is_never_read_takes_no_turn_from_others():
         slow, sender = never_read(client, server)
         serving = echo(server)
 
-        def cost() -> list[int]:
-            before = client.stats()
-            for _ in range(200):
-                client.ask(REQUEST, timeout=PATIENCE)
-            after = client.stats()
-            names = ("rx_takes", "rx_handovers", "packets_received")
-            return [getattr(after, name) - getattr(before, name) for name in names]
+        def takes() -> int:
+            """In a turn without a change. On a busy machine the poller looks after the link of a thread that is put aside,
+            which is a take more, and when the thread comes back just then, a change: not in turn after turn."""
+            for _ in range(1000):
+                before = client.stats()
+                for _ in range(200):
+                    client.ask(REQUEST, timeout=PATIENCE)
+                after = client.stats()
+                assert after.packets_received - before.packets_received == 200
+                if after.rx_handovers == before.rx_handovers:
+                    return after.rx_takes - before.rx_takes
+            pytest.fail("a change of readers in each turn")
 
-        solo = cost()
+        solo = min(takes() for _ in range(5))
         for n in range(100):
             sender.send(ANSWER, bytes(100_000))
             until(lambda n=n: client.stats().rx_bytes_queued >= (n + 1) * 100_000)
-        takes, handovers, packets = cost()
-        assert (handovers, packets) == (0, 200) == (solo[1], solo[2])
-        assert takes <= solo[0] + 5                 # the poller's, of what came before
+        assert min(takes() for _ in range(5)) <= solo + 5       # the poller's, of what came before
         slow.close()
         sender.close()                              # its request was never read, so this is answered
         until(lambda: server.stats().tx_bytes_queued == 0)
