@@ -163,13 +163,20 @@ def hose(flood: Flood) -> Iterator[neolink.NodeLink]:
 @each_that_pours
 def test_floods_have_one_share_together(flood, waited_on):
     """Three at once, read by the poller or by a thread that waits for something on their link: by their packets, they
-    are read for their share of the time that passed, twice that at the most since they do not begin together."""
+    are read for their share of the time that passed, twice that at the most since they do not begin together.
+
+    On a busy machine a hose may come too late to read what it is told, and its link is ended for that; or all of it is
+    so slow that the floods never have more than their share. Then some packets are enough."""
     with contextlib.ExitStack() as stack:
         links = [stack.enter_context(hose(flood)) for _ in range(3)]
         waiting = [Background(link.recv1) for link in links if waited_on]
         began, before = time.monotonic(), [link.stats() for link in links]
-        # Where a machine is so slow that the floods never have more than their share, some packets are enough.
-        until(lambda: all(link.stats().throttles >= 20 or link.stats().packets_received > 100_000 for link in links))
+
+        def has_had_enough(link: neolink.NodeLink) -> bool:
+            stats = link.stats()
+            return link.closed or stats.throttles >= 10 or stats.packets_received > 30_000
+
+        until(lambda: all(map(has_had_enough, links)))
         read = [link.stats() for link in links]
         passed = time.monotonic() - began
         packets = sum(now.packets_received - then.packets_received for now, then in zip(read, before))
@@ -178,7 +185,7 @@ def test_floods_have_one_share_together(flood, waited_on):
         for link in links:
             link.abort()
         for each in waiting:
-            with pytest.raises(neolink.LinkClosed):
+            with pytest.raises(neolink.LinkError):
                 each.result()
 
 
