@@ -33,6 +33,7 @@ from scenario_kit import (
     ANSWER,
     NOTIFY,
     REQUEST,
+    RawPeer,
     Cost,
     body,
     both_ends,
@@ -124,16 +125,16 @@ def test_a_flood_of_packets(wire, flood):
 # ---- its share
 
 HOSE = """
-import socket, sys, threading
-sock, count = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
+import socket, sys
+sock, count, due = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]), int(sys.argv[3])
 piece = sys.stdin.buffer.read(count)
-def drain():
-    while sock.recv(1 << 18):
-        pass
-threading.Thread(target=drain, daemon=True).start()
 try:
+    sock.sendall(piece)
     while True:
-        sock.sendall(piece)
+        sock.sendall(piece)                         # while the one before is answered
+        missing = due
+        while missing:
+            missing -= len(sock.recv(min(missing, 1 << 16))) or sys.exit()
 except OSError:
     pass                                            # the link ended
 """
@@ -142,13 +143,27 @@ STRAY, REPLY, QUANTUM = 100e-9, 200e-9, 200e-6
 """What the core estimates in seconds that a stray takes, and a reply; and how much it lets pass before it looks."""
 
 
+PIECE = 2000
+"""Packets at once: the answers to two fit into what a peer may leave unread."""
+
+
+def due_for(flood: Flood, peer: RawPeer) -> int:
+    """How many bytes a piece is answered with, by the answer to one packet."""
+    if not flood.answer:
+        return 0
+    peer.sock.sendall(flood.packets("N", 1))
+    answer = peer.sock.recv(1000)
+    assert flood.answer in answer
+    return PIECE * len(answer)
+
+
 @contextlib.contextmanager
 def hose(flood: Flood) -> Iterator[neolink.NodeLink]:
-    """A link into which a process pours as fast as it can, and reads what it is told."""
+    """A link into which a process pours as fast as it can, and reads what it is told; else it would be cut off."""
     with raw_peer("N", "stream", limits=neolink.Limits(accept_backlog=0)) as (link, peer):
-        packets = flood.packets("N", 20_000)
+        packets, due = flood.packets("N", PIECE), due_for(flood, peer)
         peer.sock.settimeout(None)                  # for the process, too
-        command = [sys.executable, "-c", HOSE, str(peer.sock.fileno()), str(len(packets))]
+        command = [sys.executable, "-c", HOSE, str(peer.sock.fileno()), str(len(packets)), str(due)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[peer.sock.fileno()]) as process:
             try:
                 process.stdin.write(packets)
@@ -203,10 +218,6 @@ while command := sys.stdin.buffer.read(1):          # a piece for each
     sys.stdout.buffer.write(command)                # the first has left
     sys.stdout.flush()
 """
-PIECE = 2000
-"""Packets at once: their answers fit into what a peer may leave unread."""
-
-
 class Flooder:
     """A process that floods `link`, a piece for each byte that it is written."""
 
@@ -235,12 +246,7 @@ class Flooder:
 def flooder(flood: Flood) -> Iterator[Flooder]:
     """On a link where nothing is accepted."""
     with raw_peer("N", "stream", limits=neolink.Limits(accept_backlog=0, stray_share=None)) as (link, peer):
-        due = 0
-        if flood.answer:
-            peer.sock.sendall(flood.packets("N", 1))
-            answer = peer.sock.recv(1000)
-            assert flood.answer in answer
-            due = PIECE * len(answer)
+        due = due_for(flood, peer)
         peer.sock.settimeout(None)                  # for the process, too
         hose = Flooder(link, flood, peer.sock, due)
         with hose.process:
