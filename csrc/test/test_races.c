@@ -123,7 +123,7 @@ static void fill_up(nl_link *link, job *filler)
 
 /* A sender sleeps for room; a signal; before the sender is back under the lock a Conn is closed, which wakes all
  * senders to look for themselves. There is still no room, and the signal must not be forgotten. */
-static __attribute__((unused)) void test_signal_and_wake_of_a_sender(void **state)
+static __attribute__((unused)) nl_err signal_and_wake_of_a_sender(void)
 {
     nl_link_config c = config_of(NL_CLIENT, KIND_2016);
     job filler = { 0 }, sender = { 0 };
@@ -131,7 +131,6 @@ static __attribute__((unused)) void test_signal_and_wake_of_a_sender(void **stat
     nl_link *link;
     nl_conn *other;
 
-    (void)state;
     catch_signals();
     c.limits.link_tx_bytes = 65536;
     sockets_small(fd);
@@ -145,15 +144,15 @@ static __attribute__((unused)) void test_signal_and_wake_of_a_sender(void **stat
     nl_conn_close(other);
     atomic_store(&in_handler, 2);
     job_join(&sender);
-    must_be(sender.result, NL_EINTR);
     nl_conn_rele(other);
     nl_conn_rele(sender.conn);
     link_free(link);
     close(fd[1]);
+    return sender.result;
 }
 
 /* The same with a receiver, whose packet is taken by another before it is back. */
-static __attribute__((unused)) void test_signal_and_wake_of_a_receiver(void **state)
+static __attribute__((unused)) nl_err signal_and_wake_of_a_receiver(void)
 {
     nl_link_config c = config_of(NL_SERVER, KIND_2016);
     job leader = { 0 }, second = { 0 };
@@ -161,7 +160,6 @@ static __attribute__((unused)) void test_signal_and_wake_of_a_receiver(void **st
     nl_link *link;
     int peer;
 
-    (void)state;
     catch_signals();
     link = link_and_peer(&c, false, &peer);
     leader.link = link;
@@ -176,13 +174,36 @@ static __attribute__((unused)) void test_signal_and_wake_of_a_receiver(void **st
     nl_packet_free(p);
     atomic_store(&in_handler, 2);
     job_join(&second);
-    must_be(second.result, NL_EINTR);
     peer_send(peer, NL_WIRE_2016, 1, ASK, NULL, 0);
     job_join(&leader);
     nl_conn_rele(leader.conn);
     nl_conn_rele(second.conn);
     link_free(link);
     close(peer);
+    return second.result;
+}
+
+/* A thread is counted as waiting just before it sleeps, and a signal in between is noticed when the wait is over. So on
+ * a busy machine, where it may stay there for long, it is tried again: what forgets signals forgets each. */
+static __attribute__((unused)) void is_interrupted(nl_err (*attempt)(void))
+{
+    nl_err e = attempt();
+
+    for (int i = 0; i < 3 && e == NL_ETIMEOUT; i++)
+        e = attempt();
+    must_be(e, NL_EINTR);
+}
+
+static __attribute__((unused)) void test_signal_and_wake_of_a_sender(void **state)
+{
+    (void)state;
+    is_interrupted(signal_and_wake_of_a_sender);
+}
+
+static __attribute__((unused)) void test_signal_and_wake_of_a_receiver(void **state)
+{
+    (void)state;
+    is_interrupted(signal_and_wake_of_a_receiver);
 }
 
 /* ---- a packet larger than the budget ---------------------------------------------------------------------------- */
