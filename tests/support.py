@@ -6,6 +6,7 @@ thread whose result, or exception, the test asks for.
 """
 import os
 import re
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -90,6 +91,17 @@ class Background:
 def waiting(link: neolink.NodeLink, threads: int = 1) -> None:
     """Return when that many threads wait on the link."""
     until(lambda: link.stats().waiters >= threads, f"{threads} waiting threads")
+
+
+def kick(link: neolink.NodeLink, noticed: Callable[[], object], threads: int = 1) -> None:
+    """SIGALRM to the main thread once that many threads wait on the link; and again, until its handler ran: a signal that
+    comes after the thread was counted and before it sleeps is noticed when the wait ends."""
+    waiting(link, threads)
+    while not noticed():
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
+        end = time.monotonic() + 1
+        while not noticed() and time.monotonic() < end:
+            time.sleep(0.001)
 
 
 def descriptors() -> int:

@@ -5,7 +5,7 @@ import signal
 import threading
 
 import pytest
-from support import Background, until, waiting
+from support import Background, kick, until, waiting
 
 import neolink
 
@@ -58,10 +58,6 @@ def test_packet_that_cannot_be_begun(beside):
 def test_signal_does_not_send_it_twice(beside):
     client, server = beside
 
-    def kick():
-        waiting(client, 2)
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
-
     def answer():
         request = server.recv1(timeout=20)
         handled.wait(20)
@@ -70,7 +66,7 @@ def test_signal_does_not_send_it_twice(beside):
     handled = threading.Event()
     old = signal.signal(signal.SIGALRM, lambda *_: handled.set())
     try:
-        helpers = [Background(kick), Background(answer)]
+        helpers = [Background(kick, client, handled.is_set, 2), Background(answer)]
         assert client.ask(3, b"second", timeout=20).payload == b"answer"
     finally:
         signal.signal(signal.SIGALRM, old)
@@ -86,15 +82,14 @@ def test_signal_handler_that_raises(beside):
         pass
 
     def handler(*_):
+        raised.append(True)
         raise Stop
 
-    def kick():
-        waiting(client, 2)
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
+    raised = []
 
     old = signal.signal(signal.SIGALRM, handler)
     try:
-        helper = Background(kick)
+        helper = Background(kick, client, lambda: raised, 2)
         with pytest.raises(Stop):
             client.ask(3, b"second", timeout=20)
     finally:

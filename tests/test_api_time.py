@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from support import waiting
+from support import Background, kick, waiting
 
 import neolink
 
@@ -127,7 +127,7 @@ def test_signal_handler_that_raises(links, on_alarm, kind):
 
     raised = []
     on_alarm(handler)
-    kick_when_waiting(links[0])
+    Background(kick, links[0], lambda: raised)
     with pytest.raises(Stop):
         calls(links[0])[kind](20)
     assert time.monotonic() - raised[0] < 10            # of 20
@@ -177,6 +177,6 @@ def test_signal_while_listening_and_dialing(on_alarm):
 def test_close_in_a_signal_handler(links, on_alarm):
     """S9"""
     on_alarm(links[0].close)
-    kick_when_waiting(links[0])
+    Background(kick, links[0], lambda: links[0].closed)
     with pytest.raises(neolink.LinkClosed):
         links[0].accept(timeout=20)
