@@ -47,7 +47,7 @@ def within(seconds: float, attempt: Callable[[], float]) -> None:
 def raises_in_time(error: type[Exception], call: Callable[[float], object], match: str = "") -> Exception:
     """What call(seconds) raises when its time is up, having learnt why it had to wait: this error.
 
-    A busy machine may need more than the time to learn anything at all. Then it is a bare Timeout, and there is more time.
+    A busy machine may need longer to learn anything at all. Then it is a bare Timeout, and there is more time.
     """
     for seconds in (0.5, 5.0, PATIENCE):
         with pytest.raises((error, neolink.Timeout)) as caught:
@@ -94,8 +94,8 @@ def waiting(link: neolink.NodeLink, threads: int = 1) -> None:
 
 
 def kick(link: neolink.NodeLink, noticed: Callable[[], object], threads: int = 1) -> None:
-    """SIGALRM to the main thread once that many threads wait on the link; and again, until its handler ran: a signal that
-    comes after the thread was counted and before it sleeps is noticed when the wait ends."""
+    """SIGALRM to the main thread once that many threads wait on the link; and again, until its handler ran: a signal
+    that comes after the thread was counted and before it sleeps is noticed when the wait ends."""
     waiting(link, threads)
     while not noticed():
         signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)

@@ -167,8 +167,8 @@ def test_s44_a_conn_that_is_never_read_takes_no_turn_from_others():
         serving = echo(server)
 
         def takes() -> int:
-            """In a turn without a change. On a busy machine the poller looks after the link of a thread that is put aside,
-            which is a take more, and when the thread comes back just then, a change: not in turn after turn."""
+            """In a turn without a change. On a busy machine the poller looks after the link of a thread that is put
+            aside, which is a take more, and when the thread comes back just then, a change: not in turn after turn."""
             for _ in range(1000):
                 before = client.stats()
                 for _ in range(200):
