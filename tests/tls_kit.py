@@ -102,6 +102,7 @@ def house() -> House:
 def context(role: str, version: str, identity: Identity | None) -> ssl.SSLContext:
     """Of a peer in that role, with that version only; None shows no certificate."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT if role == "client" else ssl.PROTOCOL_TLS_SERVER)
+    made.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)     # some versions of Python set it
     made.check_hostname = False
     made.verify_mode = ssl.CERT_REQUIRED
     made.load_verify_locations(house().good.ca)
@@ -142,9 +143,11 @@ class TlsPeer:
                 self.flush()
                 data = self.sock.recv(1 << 16)
                 self._in.write(data) if data else self._in.write_eof()
-            except ssl.SSLError:
+            except ssl.SSLError as error:
                 with contextlib.suppress(OSError):
                     self.flush()        # the alert
+                if error.reason == "UNEXPECTED_EOF_WHILE_READING" and not isinstance(error, ssl.SSLEOFError):
+                    raise ssl.SSLEOFError(*error.args) from error       # as later versions of Python say it
                 raise
 
     def shake(self) -> "TlsPeer":
