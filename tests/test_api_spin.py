@@ -1,8 +1,12 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
 """Limits.spin_seconds: when a waiting thread tries the socket before it sleeps, told by the link's counters."""
+import ctypes
 import os
 import socket
 import struct
+import subprocess
+import sys
+import sysconfig
 
 import pytest
 from support import Background
@@ -14,25 +18,30 @@ pytestmark = pytest.mark.usefixtures("no_leaks")
 HEAD = struct.Struct(">IHI")            # wire 2016
 ASKS = 400
 many_processors = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor: nothing tries")
+needs_gil = pytest.mark.skipif(sysconfig.get_config_var("Py_GIL_DISABLED"), reason="no GIL to wait for")
 
 
-def echo(sock):
-    """A plain peer in Python, slower than any try: answers one request at a time until the end."""
-    while head := sock.recv(HEAD.size, socket.MSG_WAITALL):
-        conn_id, code, length = HEAD.unpack(head)
-        sock.sendall(HEAD.pack(conn_id, code | 0x8000, length))
+# A plain peer, slower than any try: answers one request at a time until the end. A process of its own, for in ours it
+# would want the GIL, and what it costs to get that back makes a difference here.
+ECHO = """
+import socket, struct, sys
+sock, head = socket.socket(fileno=int(sys.argv[1])), struct.Struct(">IHI")
+while request := sock.recv(head.size, socket.MSG_WAITALL):
+    conn_id, code, length = head.unpack(request)
+    sock.sendall(head.pack(conn_id, code | 0x8000, length))
+"""
 
 
-def stats_of_asks(**limits):
-    """The client's counters after ASKS asks, one after the other, to a slow peer."""
+def stats_of_asks(asks=ASKS, **limits):
+    """The client's counters after so many asks, one after the other, to a slow peer."""
     ours, theirs = socket.socketpair()
-    peer = Background(echo, theirs)
-    with neolink.NodeLink(ours, "client", limits=neolink.Limits(**limits)) as link:
-        for _ in range(ASKS):
+    with theirs:
+        peer = subprocess.Popen([sys.executable, "-c", ECHO, str(theirs.fileno())], pass_fds=[theirs.fileno()])
+    with peer, neolink.NodeLink(ours, "client", limits=neolink.Limits(**limits)) as link:
+        for _ in range(asks):
             link.ask(0x2E)
         stats = link.stats()
-    peer.result()
-    theirs.close()
+    assert peer.returncode == 0
     return stats
 
 
@@ -60,6 +69,30 @@ def test_hits_keep_it_up():
     """A try that takes longer than any answer is worth it every time, and leaves the GIL to whoever answers."""
     stats = stats_of_asks(spin_seconds=None)
     assert stats.spin_hits > ASKS / 2
+
+
+def busy_echo(sock):
+    """The same in a thread of ours, which keeps the GIL for 20 ms after each answer: PyDLL does not give it up."""
+    libc = ctypes.PyDLL(None)
+    while request := sock.recv(HEAD.size, socket.MSG_WAITALL):
+        conn_id, code, length = HEAD.unpack(request)
+        libc.send(sock.fileno(), HEAD.pack(conn_id, code | 0x8000, length), HEAD.size, 0)
+        libc.usleep(20000)
+
+
+@many_processors
+@needs_gil
+def test_misses_that_cost_more_than_a_try_do_not_make_it_rare():
+    """Each time the asker has its answer, and not the GIL: what that cost is worth a try, however many were in vain."""
+    asks = 30
+    ours, theirs = socket.socketpair()
+    peer = Background(busy_echo, theirs)
+    with theirs:
+        with neolink.NodeLink(ours, "client", limits=neolink.Limits(spin_seconds=1e-9)) as link:
+            for _ in range(asks):
+                link.ask(0x2E)
+            assert asks / 2 < link.stats().spins <= asks
+        peer.result()
 
 
 def test_one_processor_is_off():

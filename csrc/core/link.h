@@ -123,7 +123,8 @@ typedef struct nl_rx {
     bool         more NL_RX;            /* data[at .. end) may hold a whole packet */
     bool         held NL_RX;            /* the TLS session may hold plaintext: no event of the socket tells of it */
     nl_scan      scan NL_RX;
-    int64_t      spin_ns NL_RX;         /* adaptive try: see rx.c */
+    int64_t      spin_ns;               /* [const] the adaptive try, 0: none. See rx.c */
+    atomic_uint  dear_ns;               /* how long the next NL_TRY may take, as the last sleep was dear; or 0 */
     unsigned     spin_skip NL_RX, spin_backoff NL_RX;
     unsigned     spun NL_RX;            /* this turn: 1 tried, 2 and something came */
 } nl_rx;

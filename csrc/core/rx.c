@@ -47,6 +47,9 @@
 #define BATCH 128       /* packets decoded between two holds of the lock */
 #define SPIN_BACKOFF_MAX 255u
 #define TRY_NS INT64_C(50000)   /* longer tries than this are not for a caller who keeps others waiting: see NL_TRY */
+#define DEAR_SHARE 32           /* of what a sleep cost its caller besides, a try in its place may take one part */
+#define DEAR_TRY_MIN_NS 10000   /* less than this is no sleep's worth */
+#define DEAR_TRY_MAX_NS 1000000u
 #define LATE_TURNS 16   /* of a leader past its deadline, while they bring something: it may be its own */
 #define STRAY_NS   100  /* what a packet takes that is thrown away, from the socket on ... */
 #define REPLY_NS   200  /* ... and a reply to it, until it is in the socket */
@@ -406,8 +409,9 @@ static ssize_t rx_read(nl_link *link, int flags, nl_fault *why) NL_READER
 }
 
 /* Tries for a few microseconds. Worth it when answers come faster than a thread falls asleep and wakes; a miss makes
- * the next tries rarer, up to one in SPIN_BACKOFF_MAX + 1, so a slow peer costs next to nothing. */
-static ssize_t rx_spin(nl_link *link, int64_t deadline_ns, nl_fault *why) NL_READER
+ * the next tries rarer, up to one in SPIN_BACKOFF_MAX + 1, so a slow peer costs next to nothing. Unless the last sleep
+ * was dear: then it is tried in any case, for `dear_ns`. */
+static ssize_t rx_spin(nl_link *link, int64_t deadline_ns, int64_t dear_ns, nl_fault *why) NL_READER
 {
     nl_rx *rx = &link->rx;
     int64_t end;
@@ -415,12 +419,12 @@ static ssize_t rx_spin(nl_link *link, int64_t deadline_ns, nl_fault *why) NL_REA
 
     if (rx->spin_ns <= 0)
         return -EAGAIN;
-    if (rx->spin_skip) {
+    if (rx->spin_skip && !dear_ns) {
         rx->spin_skip--;
         return -EAGAIN;
     }
     rx->spun = 1;
-    end = sys_now_ns() + rx->spin_ns;
+    end = sys_now_ns() + (dear_ns ? dear_ns : rx->spin_ns);
     if (end > deadline_ns)
         end = deadline_ns;
     do
@@ -432,8 +436,31 @@ static ssize_t rx_spin(nl_link *link, int64_t deadline_ns, nl_fault *why) NL_REA
     } else {
         rx->spun = 2;
         rx->spin_backoff /= 2;
+        rx->spin_skip = 0;
     }
     return n;
+}
+
+bool nl_link_tries(const nl_link *link)
+{
+    return link->rx.spin_ns > 0;
+}
+
+void nl_link_slept_dearly(nl_link *link, int64_t cost_ns)
+{
+    int64_t ns = cost_ns / DEAR_SHARE;
+
+    if (ns > link->rx.spin_ns && ns >= DEAR_TRY_MIN_NS)
+        atomic_store_explicit(&link->rx.dear_ns, ns < DEAR_TRY_MAX_NS ? (unsigned)ns : DEAR_TRY_MAX_NS,
+                              memory_order_relaxed);
+}
+
+/* Once for each sleep: it must have been dear again to be tried for again. */
+static int64_t rx_dear_ns(nl_link *link)
+{
+    if (!atomic_load_explicit(&link->rx.dear_ns, memory_order_relaxed))
+        return 0;
+    return atomic_exchange_explicit(&link->rx.dear_ns, 0, memory_order_relaxed);
 }
 
 /* Sleeps in poll until there is something to read, the waiter is posted, or the deadline. -EAGAIN, -EINTR, or 1. */
@@ -474,10 +501,10 @@ static ssize_t rx_fill(nl_link *link, nl_waiter *w, int64_t deadline_ns, bool *s
     if (deadline_ns == NL_NOW || link->rx.held)
         return rx_read(link, MSG_DONTWAIT, why);
     if (deadline_ns == NL_TRY)
-        return link->rx.spin_ns <= TRY_NS ? rx_spin(link, NL_FOREVER, why) : -EAGAIN;
+        return link->rx.spin_ns <= TRY_NS ? rx_spin(link, NL_FOREVER, rx_dear_ns(link), why) : -EAGAIN;
     if (!*slept) {
         *slept = true;
-        if ((n = rx_spin(link, deadline_ns, why)) != -EAGAIN)
+        if ((n = rx_spin(link, deadline_ns, 0, why)) != -EAGAIN)
             return n;
         if (deadline_ns > sys_now_ns() + NL_RCVTIMEO_NS)
             return rx_read(link, 0, why);

@@ -218,6 +218,11 @@ void   nl_ask_end(nl_ask *ask);
 /* Do threads wait for something on the link? Then one of them reads, and an ask of yours will sleep. A glance without
  * the link's lock, for callers to whom that makes a difference before they begin. */
 bool   nl_link_is_waited_on(const nl_link *link);
+/* For callers to whom a sleep costs more than the sleep, such as an interpreter's lock that they get back late: so many
+ * nanoseconds it was, after an ask. If a 32nd of that is more than limits.spin_ns (and 10 us, and up to 1 ms), the next
+ * NL_TRY is made however many were in vain, and may take so long. Not worth measuring on a link that does not try. */
+bool   nl_link_tries(const nl_link *link);
+void   nl_link_slept_dearly(nl_link *link, int64_t cost_ns);
 
 /* Many asks at once, pipelined, answers in the order of `requests`. `answers` has `n` places, NULL at first; those
  * that were answered are filled even when the call fails. State between NL_EINTR and the next call lives in the batch.

@@ -308,12 +308,61 @@ static void test_idle_link_is_idle(void **state)
     pair_free(&p);
 }
 
+static unsigned tries_of(nl_ask *ask)
+{
+    uint64_t before = stats_of(ask->link).spins;
+    nl_packet *packet = NULL;
+
+    must_be(nl_ask_wait(ask, NL_TRY, &packet), NL_ETIMEOUT);
+    return (unsigned)(stats_of(ask->link).spins - before);
+}
+
+/* Tries in vain become rare, but one is made in the place of a sleep as dear as the last, and for as long as it may. */
+static void test_a_dear_sleep_is_tried_for(void **state)
+{
+    nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+    const int64_t dear = INT64_C(20000000);
+    int64_t begun;
+    nl_ask ask;
+    int peer;
+
+    (void)state;
+    c.limits.spin_ns = 1;
+    nl_link *link = link_and_peer(&c, false, &peer);
+    must_be(nl_ask_begin(link, &ask, ASK, NULL, 0, NL_FOREVER, NULL), NL_OK);
+    if (!nl_link_tries(link)) {
+        print_message("one processor: nothing tries\n");
+        nl_link_slept_dearly(link, dear);
+        must(tries_of(&ask) == 0);
+    } else {
+        must(tries_of(&ask) == 1);
+        must(tries_of(&ask) == 0);              /* skipped, for the first was in vain */
+        must(tries_of(&ask) == 1);
+        for (int i = 0; i < 3; i++)
+            must(tries_of(&ask) == 0);
+        must(tries_of(&ask) == 1);              /* and the next seven would be */
+        nl_link_slept_dearly(link, 300000);     /* a 32nd of it is no time */
+        must(tries_of(&ask) == 0);
+        nl_link_slept_dearly(link, dear);
+        begun = nl_now_ns();
+        must(tries_of(&ask) == 1);
+        must(nl_now_ns() - begun >= dear / 32);
+        must(tries_of(&ask) == 0);              /* for a sleep there is one */
+        nl_link_slept_dearly(link, NL_FOREVER); /* a millisecond, or the test would not end */
+        must(tries_of(&ask) == 1);
+    }
+    nl_ask_end(&ask);
+    close(peer);
+    link_free(link);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_token_travels), TEST(test_leader_leaves), TEST(test_poller_reads_for_nobody),
         TEST(test_own_asks_while_nobody_accepts), TEST(test_pause_with_waiters), TEST(test_pause_ends_with_the_conn),
         TEST(test_giants), TEST(test_sizes_back_to_back), TEST(test_idle_link_is_idle),
+        TEST(test_a_dear_sleep_is_tried_for),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
