@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from neolink import errors
 
@@ -170,16 +170,31 @@ def serve(link: NodeLink, handler: RequestHandler, workers: int) -> None:
                 if not is_own_end(error, request.conn):
                     report(error)
 
-    pool = Workers(link, True, run)
-    if workers > 1:
-        pool.grow(workers - 1)
     try:
-        pool.work()
+        if workers == 1:
+            alone(link, run)
+        else:
+            together(link, run, workers)
     except (errors.LinkClosed, errors.NotAccepting):
         pass
     except errors.LinkDown as error:
         if not error.clean:
             raise
+
+
+def alone(link: NodeLink, run: Callable[[Request], None]) -> NoReturn:
+    """One worker needs no pool: it has no successor to start, and nobody stops it."""
+    recv1 = link.recv1
+    while True:
+        run(recv1())                        # no name for the request: it is let go of before the next wait
+
+
+def together(link: NodeLink, run: Callable[[Request], None], workers: int) -> None:
+    """The caller and up to workers - 1 threads of a pool that ends with this call."""
+    pool = Workers(link, True, run)
+    pool.grow(workers - 1)
+    try:
+        pool.work()
     finally:
         pool.stop()
 
