@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from neolink import Conn, NodeLink, Packet, Request
 
 _codec: ModuleType | None = None
-_askings: dict[tuple[str, type], Any] = {}
-"""By wire and class, what it takes to ask by such a message (proto.coding.Asking): filled as they are used."""
+askings: dict[str, dict[type, Any]] = {"M": {}, "N": {}}
+"""By wire and class, what it takes to ask by such a message (proto.coding.Asking): filled as they are used, and never
+emptied. The compiled NodeLink.ask looks here first."""
 
 
 def _proto() -> Any:
@@ -56,30 +57,16 @@ class Deadline:
 
 
 def link_ask(link: NodeLink, message: Any, timeout: float | None) -> Any:
-    """NodeLink.ask(message)
+    """NodeLink.ask(message), the first of its class on this wire, or when something is wrong with it."""
+    code, payload = _encode(link, message, "ask")
+    _check_asks(message)
+    _learn(link.wire, type(message))
+    return _answer(link, message, link.ask(code, payload, timeout=timeout), "ask")
 
-    The usual case first, an answer of the declared class, by what is known of the message's class; whatever else comes,
-    or goes wrong, is for the functions that are for any message.
-    """
-    asking = _askings.get((link.wire, type(message)))
-    if asking is None:
-        code, payload = _encode(link, message, "ask")
-        _check_asks(message)
-        _learn(link.wire, type(message))
-        return _answer(link, message, link.ask(code, payload, timeout=timeout), "ask")
-    code, encode, answer_code, decode = asking
-    try:
-        payload = encode(message)
-    except Exception:
-        code, payload = _encode(link, message, "ask")       # says what is wrong, and where
-    packet = link.ask(code, payload, timeout=timeout)
-    if packet.code != answer_code:
-        return _answer(link, message, packet, "ask")
-    try:
-        return decode(packet.payload)
-    except errors.DecodeError as error:
-        _locate(error, link, packet.conn_id, "ask")
-        raise
+
+def link_answer(link: NodeLink, message: Any, packet: Packet) -> Any:
+    """What NodeLink.ask(message) returns or raises when another answer came than is declared, or a broken one."""
+    return _answer(link, message, packet, "ask")
 
 
 def link_notify(link: NodeLink, message: Any, timeout: float | None) -> None:
@@ -202,7 +189,7 @@ def _learn(wire: str, cls: type) -> None:
     proto = _proto()
     asking = proto.coding.asking(cls, wire)
     if asking is not None and asking.answer != proto.Error.codes[wire]:
-        _askings[wire, cls] = asking
+        askings[wire].setdefault(cls, asking)
 
 
 def _check_asks(message: Any) -> None:

@@ -4,7 +4,7 @@ import pytest
 from support import Background
 
 import neolink
-from neolink import Packet, proto
+from neolink import Packet, _typed, proto
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -25,14 +25,76 @@ def answered(links, asked, *replies):
 
 
 @pytest.fixture(params=["M", "N"])
-def links(request):
-    client, server = neolink.pair(wire=request.param, routing="neo")
+def wire(request):
+    return request.param
+
+
+@pytest.fixture(params=[False, True], ids=["first of its class", "known"])
+def links(request, wire, monkeypatch):
+    """A client and a server; the client has asked by messages of the classes here before, or by none."""
+    if request.param:
+        for cls in proto.AskClusterState, proto.AskLastIDs, proto.AskNewOIDs:
+            learn(monkeypatch, wire, cls, proto.coding.asking(cls, wire))
+    else:
+        for cls in list(_typed.askings[wire]):
+            monkeypatch.delitem(_typed.askings[wire], cls)
+    client, server = neolink.pair(wire=wire, routing="neo")
     with client, server:
         yield client, server
 
 
+def learn(monkeypatch, wire, cls, asking):
+    monkeypatch.setitem(_typed.askings[wire], cls, asking)
+
+
 def test_ask(links):
     assert answered(links, proto.AskClusterState(), RUNNING) == RUNNING
+
+
+def test_the_second_ask_of_a_class(links):
+    for _ in range(2):
+        assert answered(links, proto.AskClusterState(), RUNNING) == RUNNING
+        assert proto.AskClusterState in _typed.askings[links[0].wire]
+
+
+def test_what_is_known_of_a_class_is_what_is_done(links, monkeypatch):
+    code, _, answer, _ = proto.coding.asking(proto.AskClusterState, links[0].wire)
+    message, seen = proto.AskClusterState(), []
+    encoded = proto.encode(message, links[0].wire)[1]
+    learn(monkeypatch, links[0].wire, type(message),
+          proto.coding.Asking(code, lambda asked: seen.append(asked) or encoded, answer, lambda payload: "decoded"))
+    assert answered(links, message, RUNNING) == "decoded"
+    assert seen == [message]
+
+
+@pytest.mark.parametrize("failing", ["encode", "decode"])
+def test_what_fails_once_is_done_again_but_not_what_the_user_ends(links, failing, monkeypatch):
+    message, wire = proto.AskClusterState(), links[0].wire
+
+    def fail(_):
+        raise error
+
+    for error in MemoryError(), KeyboardInterrupt():
+        learn(monkeypatch, wire, type(message), proto.coding.asking(type(message), wire)._replace(**{failing: fail}))
+        if isinstance(error, Exception):
+            assert answered(links, message, RUNNING) == RUNNING
+        else:
+            sent = Background(links[1].recv1) if failing == "encode" else Background(answer_one, links[1])
+            with pytest.raises(KeyboardInterrupt):
+                links[0].ask(message, timeout=20)
+            links[0].notify(1)
+            sent.result().close()
+
+
+def answer_one(link):
+    request = link.recv1(timeout=20)
+    request.reply(RUNNING)
+    return request
+
+
+def test_a_long_answer(links):
+    reply = proto.AnswerNewOIDs([number.to_bytes(8, "big") for number in range(5000)])
+    assert answered(links, proto.AskNewOIDs(5000), reply) == reply
 
 
 def test_ask_with_a_packet_in_and_a_packet_out(links):
@@ -107,6 +169,13 @@ def test_only_requests_are_asked(links):
         links[0].ask(proto.AskClusterState)
     with pytest.raises(TypeError, match="a code"):
         links[0].notify(object())
+    assert links[0].stats().packets_sent == 0
+
+
+def test_bad_field_of_a_request(links):
+    with pytest.raises(neolink.EncodeError, match="AskNewOIDs") as caught:
+        links[0].ask(proto.AskNewOIDs("many"))
+    assert caught.value.op == "ask" and caught.value.link is links[0]
     assert links[0].stats().packets_sent == 0
 
 

@@ -25,7 +25,7 @@ static const char *const typed_names[TYPED_COUNT] = {
     [TYPED_LINK_ASK] = "link_ask",           [TYPED_LINK_NOTIFY] = "link_notify",
     [TYPED_CONN_SEND] = "conn_send",         [TYPED_CONN_ASK] = "conn_ask",
     [TYPED_CONN_EXPECT] = "conn_expect",     [TYPED_REQUEST_REPLY] = "request_reply",
-    [TYPED_PACKET_MESSAGE] = "packet_message",
+    [TYPED_PACKET_MESSAGE] = "packet_message", [TYPED_LINK_ANSWER] = "link_answer",
 };
 
 /* An attribute of the module, kept by the list of what was installed. Borrowed. */
@@ -44,7 +44,7 @@ PyDoc_STRVAR(install_doc, "_install($module, link_class, typed, /)\n--\n\n"
 static PyObject *core_install(PyObject *module, PyObject *args)
 {
     nlpy_state *state = nlpy_state_of(module);
-    PyObject *link_class, *typed, *functions[TYPED_COUNT];
+    PyObject *link_class, *typed, *functions[TYPED_COUNT], *askings;
 
     if (!PyArg_ParseTuple(args, "O!O:_install", &PyType_Type, &link_class, &typed))
         return NULL;
@@ -57,8 +57,12 @@ static PyObject *core_install(PyObject *module, PyObject *args)
     for (int i = 0; i < TYPED_COUNT; i++)
         if (!(functions[i] = install_one(state, typed, typed_names[i])))
             return NULL;
+    if (!(askings = install_one(state, typed, "askings")))
+        return NULL;
     for (int i = 0; i < TYPED_COUNT; i++)
         state->typed[i] = functions[i];
+    for (int i = 0; i < NL_WIRE_AUTO; i++)
+        state->askings[i] = PyDict_GetItemString(askings, nlpy_wire_name((nl_wire)i));
     state->link_class = (PyTypeObject *)link_class;
     Py_RETURN_NONE;
 }
@@ -152,6 +156,8 @@ static int core_clear(PyObject *module)
         Py_CLEAR(state->exceptions[i]);
     for (int i = 0; i < TYPED_COUNT; i++)
         state->typed[i] = NULL;
+    for (int i = 0; i < NL_WIRE_AUTO; i++)
+        state->askings[i] = NULL;
     state->link_class = NULL;
     Py_CLEAR(state->installed);
     return 0;

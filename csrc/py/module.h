@@ -36,7 +36,7 @@ typedef enum nlpy_exc {
 /* Functions of neolink._typed: what a method does when its first argument is a message instead of a code. */
 typedef enum nlpy_typed {
     TYPED_LINK_ASK, TYPED_LINK_NOTIFY, TYPED_CONN_SEND, TYPED_CONN_ASK, TYPED_CONN_EXPECT, TYPED_REQUEST_REPLY,
-    TYPED_PACKET_MESSAGE, TYPED_COUNT
+    TYPED_PACKET_MESSAGE, TYPED_LINK_ANSWER, TYPED_COUNT
 } nlpy_typed;
 
 typedef struct nlpy_link nlpy_link;
@@ -50,6 +50,7 @@ typedef struct nlpy_state {
     PyObject     *installed;
     _Atomic(PyTypeObject *) link_class;     /* what dialing and accepting make: neolink.NodeLink once installed */
     _Atomic(PyObject *) typed[TYPED_COUNT]; /* NULL until installed */
+    _Atomic(PyObject *) askings[NL_WIRE_AUTO];  /* by wire: dicts of py_typed.c, or NULL */
 } nlpy_state;
 
 /* Py_END_ALLOW_THREADS where the core was called in between. A thread that waits for the GIL with a lock of the core in
@@ -187,6 +188,19 @@ void nlpy_out_release(nlpy_out *out);
 int nlpy_out_parse(nlpy_state *state, nlpy_out *out, PyObject *first, PyObject *payload);
 /* neolink._typed.<function>(self, message, timeout). */
 PyObject *nlpy_typed_call(nlpy_state *state, nlpy_typed function, PyObject *self, PyObject *message, PyObject *timeout);
+
+/* ---- asking by messages: py_typed.c ---------------------------------------------------------------------------- */
+
+typedef struct nlpy_asking {
+    PyObject *known;                    /* borrowed, what is known of the message's class */
+    PyObject *message;                  /* the caller's */
+    PyObject *payload;                  /* owned by whoever began; *out refers to it */
+} nlpy_asking;
+
+/* 1: *out is the message's packet; 0: it is for TYPED_LINK_ASK; -1: an exception. */
+int nlpy_asking_begin(const nlpy_link *link, PyObject *message, nlpy_asking *asking, nlpy_out *out);
+/* The message that answers it. Takes over `answer`. */
+PyObject *nlpy_asking_answer(nlpy_link *link, const nlpy_asking *asking, nl_packet *answer);
 
 /* __reduce__ of every type: TypeError. */
 PyObject *nlpy_no_pickle(PyObject *self, PyObject *unused);

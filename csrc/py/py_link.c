@@ -460,8 +460,14 @@ static PyObject *Link_ask(nlpy_link *self, PyObject *const *args, Py_ssize_t nar
     int raw = nlpy_out_parse(self->state, &whole.out, arg[0], arg[1]);
     if (raw < 0)
         return NULL;
-    if (raw == 0)
-        return nlpy_typed_call(self->state, TYPED_LINK_ASK, (PyObject *)self, arg[0], arg[2]);
+    nlpy_asking asking = { NULL };
+    if (raw == 0) {
+        int known = nlpy_asking_begin(self, arg[0], &asking, &whole.out);
+        if (known < 0)
+            return NULL;
+        if (known == 0)
+            return nlpy_typed_call(self->state, TYPED_LINK_ASK, (PyObject *)self, arg[0], arg[2]);
+    }
     if (!whole.out.view.obj && nl_link_is_waited_on(self->link))
         NLPY_WAIT(err, ask_to_the_end(&whole, deadline, &answer));
     else
@@ -474,8 +480,11 @@ static PyObject *Link_ask(nlpy_link *self, PyObject *const *args, Py_ssize_t nar
         where.conn_id = whole.ask.conn_id;
         nl_ask_end(&whole.ask);
     }
+    Py_XDECREF(asking.payload);
     if (err != NL_OK)
         return nlpy_raise(&where, err);
+    if (asking.known)
+        return nlpy_asking_answer(self, &asking, answer);
     return nlpy_packet_wrap(self->state, answer, nl_link_wire(self->link));
 }
 

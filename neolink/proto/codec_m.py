@@ -61,11 +61,11 @@ def _ext_of(value: Any) -> msgspec.msgpack.Ext:
 
 
 def _member_of(ext: int, value: memoryview) -> enums.WireEnum | UnknownMember:
-    key = ext, bytes(value)
+    data = value.tobytes()
     try:
-        return MEMBERS[key]
+        return MEMBERS[ext, data]
     except KeyError:
-        return UnknownMember(*key)
+        return UnknownMember(ext, data)
 
 
 pack = msgspec.msgpack.Encoder(enc_hook=_ext_of).encode
@@ -123,6 +123,7 @@ def decoder(cls: type[Message], names: list[str], kinds: list[Kind]) -> Callable
     """The function that makes a `cls` of a payload."""
     lifts, count = [lifter(kind) for kind in kinds], len(kinds)
     empty = cls() if not kinds else None
+    only = lifts[0] if count == 1 else None         # a field by itself takes no machinery
 
     def decode(payload: Any) -> Message:
         if empty is not None and payload == EMPTY_ARRAY:
@@ -131,7 +132,7 @@ def decoder(cls: type[Message], names: list[str], kinds: list[Kind]) -> Callable
         if len(values) != count:
             raise DecodeError(f"{cls.__name__}: expected {count} fields, got {len(values)}")
         try:
-            return cls(*map(call, lifts, values))       # each lift called with its value
+            return cls(only(values[0])) if only else cls(*map(call, lifts, values))     # each lift with its value
         except Mismatch:
             raise _first_mismatch(cls, names, lifts, values) from None
     return decode
