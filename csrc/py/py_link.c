@@ -460,7 +460,7 @@ static PyObject *Link_ask(nlpy_link *self, PyObject *const *args, Py_ssize_t nar
     int raw = nlpy_out_parse(self->state, &whole.out, arg[0], arg[1]);
     if (raw < 0)
         return NULL;
-    nlpy_asking asking = { NULL };
+    nlpy_asking asking = { .known = NULL };
     if (raw == 0) {
         int known = nlpy_asking_begin(self, arg[0], &asking, &whole.out);
         if (known < 0)
