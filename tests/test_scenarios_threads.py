@@ -315,7 +315,9 @@ def test_s59_the_package_is_reloaded_while_messages_go():
 
     def replace() -> None:
         for _ in range(100):
-            _core._install(neolink.NodeLink, types.SimpleNamespace(**{name: passing_on(name) for name in names}))
+            known = {wire: dict(by_class) for wire, by_class in _typed.askings.items()}
+            functions = {name: passing_on(name) for name in names}
+            _core._install(neolink.NodeLink, types.SimpleNamespace(askings=known, **functions))
         importlib.reload(neolink)
         done.set()
 
