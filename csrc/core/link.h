@@ -218,6 +218,15 @@ void   nl_link_quiet_locked(nl_link *link) NL_LOCKED;           /* a token came 
 void   nl_link_watch_locked(nl_link *link) NL_LOCKED;   /* tells the poller what rx.watched and tx.holder ask for */
 /* The poller's timer of the link: at at_ns, or at the end of a throttling that is nearer. */
 void   nl_link_timer_locked(nl_link *link, int64_t at_ns) NL_LOCKED;
+/* Nothing is said yet. The text is not cleared to its end: every round trip has two of these, and seldom a word. */
+static inline void nl_fault_init(nl_fault *f)
+{
+    f->code = NL_OK;
+    f->sys_errno = 0;
+    f->clean = false;
+    f->others = 0;
+    f->text[0] = '\0';
+}
 void   nl_fault_set(nl_fault *f, nl_err code, int sys_errno, const char *format, ...)
        __attribute__((format(printf, 4, 5)));
 

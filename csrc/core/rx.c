@@ -294,15 +294,15 @@ void nl_rx_unthrottle_locked(nl_link *link)
 
 /* ---- reading ---------------------------------------------------------------------------------------------------- */
 
-/* Reads from the stream below, plain or TLS, like recv. A broken TLS session is EPROTO, with its story in `why`. A
- * session that holds nothing is not asked before the socket has brought something. A read that may block does so once:
- * a peer that sends a record in crumbs must not keep the leader from its deadline. */
-static ssize_t io_read(nl_link *link, void *p, size_t n, int flags, nl_fault *why) NL_READER
+/* Reads from the TLS session like recv. A broken session is EPROTO, with its story in `why`. A session that holds
+ * nothing is not asked before the socket has brought something. A read that may block does so once: a peer that sends a
+ * record in crumbs must not keep the leader from its deadline. Not in line: a frame of four pages, which a plain link
+ * would touch for each read. */
+static ssize_t __attribute__((noinline)) tls_io_read(nl_link *link, void *p, size_t n, int flags, nl_fault *why)
+               NL_READER
 {
     uint8_t cipher[16384 + 512];
 
-    if (!link->tls)
-        return sys_recv(link->fd, p, n, flags);
     for (bool dry = !link->rx.held;; dry = false) {
         size_t got = 0;
         ssize_t r;
@@ -324,6 +324,12 @@ static ssize_t io_read(nl_link *link, void *p, size_t n, int flags, nl_fault *wh
         }
         flags |= MSG_DONTWAIT;
     }
+}
+
+/* Reads from the stream, like recv. */
+static ssize_t io_read(nl_link *link, void *p, size_t n, int flags, nl_fault *why) NL_READER
+{
+    return link->tls ? tls_io_read(link, p, n, flags, why) : sys_recv(link->fd, p, n, flags);
 }
 
 /* Makes room behind `end` for what the packet at `at` still needs, moving it to a new block when slices pin this one.
@@ -506,7 +512,7 @@ static ssize_t rx_fill(nl_link *link, nl_waiter *w, int64_t deadline_ns, bool *s
         *slept = true;
         if ((n = rx_spin(link, deadline_ns, 0, why)) != -EAGAIN)
             return n;
-        if (deadline_ns > sys_now_ns() + NL_RCVTIMEO_NS)
+        if (deadline_ns == NL_FOREVER || deadline_ns > sys_now_ns() + NL_RCVTIMEO_NS)
             return rx_read(link, 0, why);
     }
     n = rx_poll(link, w, deadline_ns);
@@ -551,7 +557,7 @@ static nl_err rx_decode(nl_link *link, nl_pkt **first, nl_fault *why) NL_READER
     return NL_OK;
 }
 
-/* What one decoding brought: packets, and why it went no further, if for a fault. */
+/* What one turn brought: packets, and why there are no more, if for a fault. */
 typedef struct rx_batch {
     nl_pkt  *first;
     nl_err   err;
@@ -621,14 +627,16 @@ static void rx_ended_locked(nl_link *link, ssize_t n, nl_fault *why) NL_LOCKED_R
 static ssize_t rx_turn_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns, bool *slept) NL_LOCKED_READER
 {
     nl_rx *rx = &link->rx;
-    rx_batch batch = { .err = NL_OK };
-    nl_fault why = { 0 };
+    rx_batch batch;
     ssize_t n = 0;
     bool left_over = rx->more;
 
     nl_link_unlock(link);
+    batch.first = NULL;
+    batch.err = NL_OK;
+    nl_fault_init(&batch.why);
     if (!left_over)
-        n = rx_fill(link, w, deadline_ns, slept, &why);
+        n = rx_fill(link, w, deadline_ns, slept, &batch.why);
     if (rx->more)
         rx_cut(link, &batch);
     nl_link_lock(link);
@@ -647,7 +655,7 @@ static ssize_t rx_turn_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns, 
             HAND_ON(rx_turn_kick, nl_tx_kick_locked(link));
         return n;
     }
-    rx_ended_locked(link, n, &why);
+    rx_ended_locked(link, n, &batch.why);
     return 0;
 }
 

@@ -553,11 +553,12 @@ static bool keep_rest_locked(nl_link *link, const struct iovec iov[2]) NL_LOCKED
 /* The token is free: take it, write, see that the rest and what others queued goes on. */
 static nl_err send_now_locked(nl_link *link, nl_conn *conn, struct iovec iov[2], int64_t deadline_ns) NL_LOCKED
 {
-    nl_fault why = { 0 };
     nl_err err = NL_OK;
+    nl_fault why;
     bool whole;
     int e;
 
+    nl_fault_init(&why);
     tx_take_locked(link, NL_TX_THREAD);
     link->tx.bytes += iov[0].iov_len + iov[1].iov_len;
     e = write_direct_locked(link, conn, iov, deadline_ns, &why);
