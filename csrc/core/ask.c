@@ -109,6 +109,7 @@ nl_err nl_ask_wait(nl_ask *ask, int64_t deadline_ns, nl_packet **answer)
     if (!ask->answer && (e = nl_link_error_locked(link)) == NL_OK) {
         nl_waiter w;
         nl_waiter_init(&w);
+        w.stays = nl_link_end_frees_reader(link);
         ask->waiter = &w;
         e = nl_rx_wait_locked(link, &w, deadline_ns);
         ask->waiter = NULL;
@@ -212,6 +213,7 @@ static nl_err many_locked(nl_ask_many *batch, int64_t deadline_ns) NL_LOCKED
         }
         batch->low = batch->next < batch->n ? batch->outstanding / 2 : 0;
         nl_waiter_init(&w);
+        w.stays = nl_link_end_frees_reader(link);
         batch->waiter = &w;
         if (link->state == NL_LINK_OPEN)
             e = nl_rx_wait_locked(link, &w, deadline_ns);

@@ -260,17 +260,16 @@ static void link_init(nl_link *link, const nl_link_config *config) NL_UNSHARED
     link->pollee.ops = &link_ops;
 }
 
-/* Blocking, with a receive and a send timeout: see rx.c and tx.c. 0, or -1 with errno and the socket as it was. */
+/* Blocking, with a send timeout: see tx.c. 0, or -1 with errno and the socket as it was. */
 static int prepare_socket(int fd)
 {
-    struct timeval tv = { .tv_usec = NL_RCVTIMEO_NS / 1000 }, tv_send = { .tv_usec = NL_SNDTIMEO_NS / 1000 };
+    struct timeval tv = { .tv_usec = NL_SNDTIMEO_NS / 1000 };
     int status = sys_fcntl(fd, F_GETFL, 0), flags = sys_fcntl(fd, F_GETFD, 0), one = 1, e;
 
     if (status < 0 || flags < 0)
         return -1;
     if (sys_fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || sys_fcntl(fd, F_SETFL, status & ~O_NONBLOCK) < 0 ||
-        sys_setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv) < 0 ||
-        sys_setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv_send, sizeof tv_send) < 0) {
+        sys_setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof tv) < 0) {
         e = errno;
         fcntl(fd, F_SETFD, flags);
         fcntl(fd, F_SETFL, status);
@@ -442,9 +441,9 @@ static void shut_locked(nl_link *link) NL_LOCKED
     link->backlog_len = 0;
     nl_table_fini(&link->table);
     drop_raw_locked(link);
-    if (link->rx.holder == NL_RX_THREAD && !link->read_shut && link->local->sa_family != AF_UNIX) {
+    if (link->rx.holder == NL_RX_THREAD && !link->read_shut && nl_link_end_frees_reader(link)) {
         link->read_shut = true;
-        shutdown(link->fd, SHUT_RD);
+        HAND_ON(shut_read, shutdown(link->fd, SHUT_RD));
     }
 }
 

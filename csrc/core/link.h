@@ -41,7 +41,7 @@
 #include "tls.h"
 #include "wire.h"
 
-#define NL_RCVTIMEO_NS   INT64_C(20000000)  /* longest blocking read; see rx.c */
+#define NL_RCVTIMEO_NS   INT64_C(20000000)  /* longest blocking read of whoever may be called away; see rx.c */
 #define NL_SNDTIMEO_NS   INT64_C(5000000)   /* longest blocking write; see tx.c */
 #define NL_CTL_BYTES     ((size_t)256 << 10) /* "refused", "closed" replies that may wait unsent: then it is a flood */
 #define NL_CORK_NS       INT64_C(2000000)   /* longest wait of a notification in a burst; see tx.c */
@@ -61,6 +61,7 @@ typedef struct nl_waiter {
     bool        leader NL_MU;           /* holds, or was handed, the read token */
     bool        asleep NL_MU;           /* on the futex; a leader is not, and costs its waker no system call */
     bool        coming NL_MU;           /* was posted asleep, and has not had the lock since */
+    bool        stays;                  /* [const] until ready only the link's end frees it, and that by a shutdown */
     int         wake_fd NL_MU;          /* >= 0: it sleeps in poll and this wakes it */
     atomic_uint word;                   /* futex: 1 when posted */
 } nl_waiter;
@@ -121,6 +122,7 @@ typedef struct nl_rx {
     uint64_t     offset NL_RX;          /* of `at` in the stream */
     size_t       large NL_RX;           /* size of the last packet if larger than a block: the next may be, too */
     bool         more NL_RX;            /* data[at .. end) may hold a whole packet */
+    bool         timed NL_RX;           /* the socket has its receive timeout */
     bool         held NL_RX;            /* the TLS session may hold plaintext: no event of the socket tells of it */
     nl_scan      scan NL_RX;
     int64_t      spin_ns;               /* [const] the adaptive try, 0: none. See rx.c */
@@ -227,6 +229,9 @@ static inline void nl_fault_init(nl_fault *f)
     f->others = 0;
     f->text[0] = '\0';
 }
+/* Does closing free a reader that sleeps in the socket, by shutting its reading side? A peer on a Unix socket would feel
+ * that as if all were closed. */
+static inline bool nl_link_end_frees_reader(const nl_link *link) { return link->local->sa_family != AF_UNIX; }
 void   nl_fault_set(nl_fault *f, nl_err code, int sys_errno, const char *format, ...)
        __attribute__((format(printf, 4, 5)));
 

@@ -16,10 +16,12 @@
  * How a leader sleeps
  *   First, perhaps, it tries: reads without waiting for a few microseconds, because sleeping and being woken costs more
  *   than the answer takes (adaptive, see rx_spin). Then it makes one *blocking* read: a poll before it would be a third
- *   system call per round trip. A blocking read cannot be interrupted by another thread, so the socket has a receive
- *   timeout of NL_RCVTIMEO_NS; whoever wants the leader meanwhile (its Conn is closed, say) waits so long at the most.
- *   From then on it sleeps in poll, together with an eventfd that wakes it at once. A deadline nearer than the timeout
- *   is slept out in poll too.
+ *   system call per round trip. A blocking read cannot be interrupted by another thread. Who asks without a deadline
+ *   need not be: nobody can call an ask off, and the link's end shuts the socket (waiter.stays). Whoever else reads (its
+ *   Conn may be closed, say) has the socket given a receive timeout of NL_RCVTIMEO_NS before, so who wants the leader
+ *   waits so long at the most. From then on it sleeps in poll, together with an eventfd that wakes it at once. A
+ *   deadline nearer than the timeout is slept out in poll too. The timeout stays with the socket once it is set: without
+ *   one a round trip saves the kernel's timer, but setting it back and forth would cost more than it.
  *
  * How a sleeper is woken
  *   Its futex word is set under the lock, but FUTEX_WAKE waits until the lock is let go of: a thread that is woken
@@ -64,7 +66,7 @@ void nl_waiter_init(nl_waiter *w) NL_UNSHARED
     nl_list_init(&w->all);
     nl_list_init(&w->on);
     nl_list_init(&w->posted);
-    w->ready = w->leader = w->asleep = w->coming = false;
+    w->ready = w->leader = w->asleep = w->coming = w->stays = false;
     w->wake_fd = -1;
     atomic_init(&w->word, 0);
 }
@@ -499,6 +501,20 @@ static ssize_t rx_poll(nl_link *link, nl_waiter *w, int64_t deadline_ns)
     return p[0].revents ? 1 : -EAGAIN;
 }
 
+/* May the leader sleep in a blocking read, where no other thread can wake it? Gives the socket its timeout if need be. */
+static bool rx_may_block(nl_link *link, const nl_waiter *w, int64_t deadline_ns) NL_READER
+{
+    static const struct timeval tv = { .tv_usec = NL_RCVTIMEO_NS / 1000 };
+
+    if (deadline_ns == NL_FOREVER && w->stays)
+        return true;
+    if (deadline_ns != NL_FOREVER && deadline_ns <= sys_now_ns() + NL_RCVTIMEO_NS)
+        return false;
+    if (!link->rx.timed)
+        link->rx.timed = sys_setsockopt(link->fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv) == 0;
+    return link->rx.timed;
+}
+
 /* Waits for bytes as the leader. mu not held. */
 static ssize_t rx_fill(nl_link *link, nl_waiter *w, int64_t deadline_ns, bool *slept, nl_fault *why) NL_READER
 {
@@ -512,7 +528,7 @@ static ssize_t rx_fill(nl_link *link, nl_waiter *w, int64_t deadline_ns, bool *s
         *slept = true;
         if ((n = rx_spin(link, deadline_ns, 0, why)) != -EAGAIN)
             return n;
-        if (deadline_ns == NL_FOREVER || deadline_ns > sys_now_ns() + NL_RCVTIMEO_NS)
+        if (rx_may_block(link, w, deadline_ns))
             return rx_read(link, 0, why);
     }
     n = rx_poll(link, w, deadline_ns);

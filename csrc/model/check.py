@@ -41,6 +41,7 @@ SMALL = QUICK | {
     "flood": "ASKERS=0 RECEIVERS=1 NOTIFIERS=1 STRAYS=1 CROWD=1",
     "blocks": "ASKERS=0 RECEIVERS=1 RECVS=4 SOCKET=2",
     "mute": "ASKERS=1 ENDERS=1 UNIX=1 MUTE=1",
+    "silent": "ASKERS=1 ENDERS=1 MUTE=1",
     "unix": "ASKERS=1 ENDERS=1 UNIX=1",
     "asks": "ASKERS=2",
     "many": "ASKERS=1 NOTIFIERS=1 NOTES=2",
@@ -62,7 +63,7 @@ LARGE = {
     "closers": "ASKERS=0 NOTIFIERS=1 ENDERS=2 IMPATIENT=1",
 }
 ALL = SMALL | LARGE
-LIVE = ["close", "strays", "blocks", "rest", "mute", "two", "over", "unix", "asks", "recv"]
+LIVE = ["close", "strays", "blocks", "rest", "mute", "silent", "two", "over", "unix", "asks", "recv"]
 # What is not needed for that nothing stands still or turns for ever, but saves time: docs/model.rst says why.
 SPARED = ["rx_give_hand_over"]
 HASH_BITS = 22

@@ -102,6 +102,7 @@ typedef nl_waiter {
     bool all;               /* in rx_waiters */
     mtype on;               /* which list */
     bool ready, leader, asleep;
+    bool stays;             /* only the link's end frees it */
     bool wake_fd, eventfd;  /* it polls an eventfd; that is written */
     bool word, futex        /* posted; the kernel has it asleep on the word */
 }
@@ -209,6 +210,7 @@ inline nl_waiter_init(i)
     w[i].on = NOWHERE;
     w[i].ready = false;
     w[i].leader = false;
+    w[i].stays = false;
     w[i].word = false
 }
 
@@ -505,7 +507,8 @@ inline rx_read()
     }
 }
 
-/* A thread waits for bytes as the leader: first in a read that nobody can interrupt, but for its timeout, then in poll. */
+/* A thread waits for bytes as the leader: first in a read that nobody can interrupt, but for the timeout that it has if the
+ * thread may be called away, then in poll. */
 inline rx_fill(i)
 {
     if
@@ -513,7 +516,7 @@ inline rx_fill(i)
         slept = true;
         if
         :: IS_READABLE -> rx_read()
-        :: n = EAGAIN                       /* SO_RCVTIMEO */
+        :: !w[i].stays || impatient -> n = EAGAIN           /* SO_RCVTIMEO */
         :: impatient -> n = EINTR
         fi
     :: else ->
@@ -1087,6 +1090,7 @@ proctype asker(byte i)
             :: !ask_answer[i] && link_state == OPEN ->
                 atomic {
                     nl_waiter_init(i);
+                    w[i].stays = !UNIX;
                     ask_waiter[i] = true
                 }
                 nl_rx_wait_locked(i);
@@ -1193,7 +1197,7 @@ inline shut_locked()
         rx_bytes = 0;
         nl_rx_unpause_locked();
         if
-        :: rx_holder == THREAD && !UNIX -> shut_rd = true
+        :: rx_holder == THREAD && !UNIX -> shut_rd = true           /* knock shut_read */
         :: else
         fi
     :: else

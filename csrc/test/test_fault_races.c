@@ -320,6 +320,57 @@ static void test_takeover_with_signals(void **state)
 
 #endif
 
+static void job_ask_late(job *j)
+{
+    my_stop = j->arg;
+    job_ask(j);
+}
+
+static void job_ask_many_late(job *j)
+{
+    nl_out request = { .code = ASK };
+    nl_ask_many *many;
+
+    must_be(nl_ask_many_begin(j->link, &request, &j->packet, 1, &many), NL_OK);
+    my_stop = j->arg;
+    j->result = nl_ask_many_wait(many, j->deadline, NULL);
+    nl_ask_many_end(many);
+}
+
+/* S10: an ask without a deadline sleeps in a read that has no timeout, so the link's end must free it also when it comes
+ * just before that read. On a Unix socket it has one. */
+static void test_end_before_an_ask_sleeps(void **state)
+{
+    static void (*const asks[])(job *) = { job_ask_late, job_ask_many_late };
+
+    (void)state;
+    for (int way = 0; way < 8; way++) {
+        nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+        stop reads = { .at = SC_RECV };
+        job asker = { .deadline = NL_FOREVER, .arg = &reads }, closer = { 0 };
+        int peer;
+
+        c.limits.spin_ns = 0;
+        asker.link = closer.link = link_and_peer(&c, way & 1, &peer);
+        job_start(&asker, asks[way >> 1 & 1]);
+        wait_until(atomic_load(&reads.reached));
+        if (way & 4)
+            nl_link_abort(asker.link);
+        else
+            job_start(&closer, job_close);
+        wait_until(nl_link_is_closed(asker.link));
+        atomic_store(&reads.let_go, true);
+        job_join(&asker);
+        must_be(asker.result, NL_ELINKCLOSED);
+        if (!(way & 4)) {
+            job_join(&closer);
+            must_be(closer.result, NL_OK);
+        }
+        link_free(asker.link);
+        close(peer);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -329,6 +380,7 @@ int main(void)
         TEST(test_close_under_a_hose), TEST(test_interrupted_close_delivers),
         TEST(test_abort_beside_an_interrupted_close), TEST(test_next_closer), TEST(test_closer_waits_for_the_poller),
         TEST(test_poller_reads_beside_a_late_waiter),
+        TEST(test_end_before_an_ask_sleeps),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

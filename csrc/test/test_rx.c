@@ -356,13 +356,55 @@ static void test_a_dear_sleep_is_tried_for(void **state)
     link_free(link);
 }
 
+/* In microseconds; 0: none. */
+static long receive_timeout_of(nl_link *link)
+{
+    struct timeval tv;
+    socklen_t len = sizeof tv;
+
+    must(getsockopt(nl_link_fd(link), SOL_SOCKET, SO_RCVTIMEO, &tv, &len) == 0);
+    return tv.tv_sec * 1000000 + tv.tv_usec;
+}
+
+/* A reader that may be called away has a receive timeout. An ask without a deadline need not be, where close can free it
+ * by a shutdown, and goes without: the kernel's timer is a good part of what a round trip costs besides. */
+static void test_receive_timeout(void **state)
+{
+    const long some = 20000;            /* NL_RCVTIMEO_NS */
+
+    (void)state;
+    for (int tcp = 0; tcp < 2; tcp++)
+        for (int what = 0; what < 3; what++) {
+            nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+            job waits = { .deadline = what == 1 ? in_ms(PATIENCE_MS) : NL_FOREVER };
+            int peer;
+
+            c.limits.spin_ns = 0;
+            waits.link = link_and_peer(&c, tcp, &peer);
+            waits.conn = conn_new(waits.link);
+            must(receive_timeout_of(waits.link) == 0);
+            job_start(&waits, what == 2 ? job_recv : job_ask);
+            wait_until(stats_of(waits.link).waiters == 1);
+            if (!tcp || what)
+                wait_until(receive_timeout_of(waits.link) == some);
+            peer_send(peer, c.wire, what == 2 ? nl_conn_id(waits.conn) : nl_conn_id(waits.conn) + 2, ANSWER, NULL, 0);
+            job_join(&waits);
+            must_be(waits.result, NL_OK);
+            must(receive_timeout_of(waits.link) == (tcp && !what ? 0 : some));
+            nl_packet_free(waits.packet);
+            nl_conn_rele(waits.conn);
+            close(peer);
+            link_free(waits.link);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_token_travels), TEST(test_leader_leaves), TEST(test_poller_reads_for_nobody),
         TEST(test_own_asks_while_nobody_accepts), TEST(test_pause_with_waiters), TEST(test_pause_ends_with_the_conn),
         TEST(test_giants), TEST(test_sizes_back_to_back), TEST(test_idle_link_is_idle),
-        TEST(test_a_dear_sleep_is_tried_for),
+        TEST(test_a_dear_sleep_is_tried_for), TEST(test_receive_timeout),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
