@@ -1,5 +1,7 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
 """Typed messages on links: ask, expect, reply, and what an Error answer becomes."""
+import sys
+
 import pytest
 from support import Background
 
@@ -90,6 +92,20 @@ def answer_one(link):
     request = link.recv1(timeout=20)
     request.reply(RUNNING)
     return request
+
+
+def test_what_is_known_of_a_class_may_be_forgotten_meanwhile(links, monkeypatch):
+    client, server = links
+    cls, by_class = proto.AskClusterState, _typed.askings[client.wire]
+    learn(monkeypatch, client.wire, cls, proto.coding.asking(cls, client.wire))
+    before = sys.getrefcount(by_class[cls])
+    asking = Background(client.ask, cls(), timeout=20)
+    with server.recv1(timeout=20) as request:
+        meanwhile = sys.getrefcount(by_class[cls])
+        request.reply(RUNNING)
+        assert asking.result() == RUNNING
+    after = sys.getrefcount(by_class[cls])
+    assert (meanwhile, after) == (before + 1, before)       # the ask has it, too
 
 
 def test_a_long_answer(links):

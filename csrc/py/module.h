@@ -192,13 +192,14 @@ PyObject *nlpy_typed_call(nlpy_state *state, nlpy_typed function, PyObject *self
 /* ---- asking by messages: py_typed.c ---------------------------------------------------------------------------- */
 
 typedef struct nlpy_asking {
-    PyObject *known;                    /* borrowed, what is known of the message's class */
+    PyObject *known;                    /* owned, what is known of the message's class; NULL: nothing was begun */
     PyObject *message;                  /* the caller's */
-    PyObject *payload;                  /* owned by whoever began; *out refers to it */
+    PyObject *payload;                  /* owned; *out refers to it */
 } nlpy_asking;
 
-/* 1: *out is the message's packet; 0: it is for TYPED_LINK_ASK; -1: an exception. */
+/* 1: *out is the message's packet, and nlpy_asking_end() must follow; 0: it is for TYPED_LINK_ASK; -1: an exception. */
 int nlpy_asking_begin(const nlpy_link *link, PyObject *message, nlpy_asking *asking, nlpy_out *out);
+void nlpy_asking_end(nlpy_asking *asking);
 /* The message that answers it. Takes over `answer`. */
 PyObject *nlpy_asking_answer(nlpy_link *link, const nlpy_asking *asking, nl_packet *answer);
 

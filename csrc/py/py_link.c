@@ -437,7 +437,7 @@ static nl_err ask_in_steps(whole_ask *whole, size_t small, int64_t deadline, nl_
     if (err != NL_OK)
         return err;
     whole->begun = true;
-    err = nl_ask_wait(&whole->ask, NL_TRY, answer);
+    err = nl_link_tries(whole->link) ? nl_ask_wait(&whole->ask, NL_TRY, answer) : NL_ETIMEOUT;
     return err == NL_ETIMEOUT || err == NL_EINTR ? ask_asleep(whole, deadline, answer) : err;
 }
 
@@ -460,7 +460,7 @@ static PyObject *Link_ask(nlpy_link *self, PyObject *const *args, Py_ssize_t nar
     int raw = nlpy_out_parse(self->state, &whole.out, arg[0], arg[1]);
     if (raw < 0)
         return NULL;
-    nlpy_asking asking = { .known = NULL };
+    nlpy_asking asking = { .known = NULL };    /* an ask by code */
     if (raw == 0) {
         int known = nlpy_asking_begin(self, arg[0], &asking, &whole.out);
         if (known < 0)
@@ -480,12 +480,11 @@ static PyObject *Link_ask(nlpy_link *self, PyObject *const *args, Py_ssize_t nar
         where.conn_id = whole.ask.conn_id;
         nl_ask_end(&whole.ask);
     }
-    Py_XDECREF(asking.payload);
-    if (err != NL_OK)
-        return nlpy_raise(&where, err);
-    if (asking.known)
-        return nlpy_asking_answer(self, &asking, answer);
-    return nlpy_packet_wrap(self->state, answer, nl_link_wire(self->link));
+    PyObject *result = err != NL_OK ? nlpy_raise(&where, err)
+                       : asking.known ? nlpy_asking_answer(self, &asking, answer)
+                                      : nlpy_packet_wrap(self->state, answer, nl_link_wire(self->link));
+    nlpy_asking_end(&asking);
+    return result;
 }
 
 static const nlpy_signature notify_sig = {"notify", {"code", "payload", "timeout", NULL}, 1, 2, "message"};

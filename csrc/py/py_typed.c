@@ -32,16 +32,20 @@ int nlpy_asking_begin(const nlpy_link *link, PyObject *message, nlpy_asking *ask
         return PyErr_Occurred() ? -1 : 0;
     if (!PyTuple_Check(known) || PyTuple_GET_SIZE(known) != ASKING_SIZE)
         return 0;
-    asking->payload = PyObject_CallOneArg(PyTuple_GET_ITEM(known, ASKING_ENCODE), message);
-    if (!asking->payload)
-        return is_for_typed() ? 0 : -1;
-    if (nlpy_out_get(out, PyTuple_GET_ITEM(known, ASKING_CODE), asking->payload) < 0) {
-        Py_DECREF(asking->payload);
-        return -1;
-    }
-    asking->known = known;              /* borrowed: nothing that was learned is forgotten */
+    asking->known = Py_NewRef(known);   /* from here on Python runs, and may forget what it had learned */
     asking->message = message;
-    return 1;
+    asking->payload = PyObject_CallOneArg(PyTuple_GET_ITEM(known, ASKING_ENCODE), message);
+    if (asking->payload && nlpy_out_get(out, PyTuple_GET_ITEM(known, ASKING_CODE), asking->payload) == 0)
+        return 1;
+    int status = !asking->payload && is_for_typed() ? 0 : -1;
+    nlpy_asking_end(asking);
+    return status;
+}
+
+void nlpy_asking_end(nlpy_asking *asking)
+{
+    Py_CLEAR(asking->payload);
+    Py_CLEAR(asking->known);
 }
 
 static PyObject *decode(const nlpy_asking *asking, const nl_packet *answer)
