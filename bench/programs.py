@@ -44,13 +44,21 @@ def have_openssl() -> bool:
 
 
 @cache
+def as_one() -> list[str]:
+    """How setup.py has the core optimized, where the compiler can."""
+    source = folder() / "nothing.c"
+    source.write_text("int main(void) { return 0; }\n")
+    return ["-flto=auto"] if _compile(["-flto=auto", str(source), "-o", str(folder() / "nothing")]) else []
+
+
+@cache
 def program(name: str) -> str:
     """The path of bench/<name>.c, compiled; with the core if it includes neolink.h."""
     source, target = HERE / f"{name}.c", folder() / name
     text = source.read_text()
     arguments = [str(source), "-o", str(target)]
     if '"neolink.h"' in text:
-        arguments += [f"-I{CSRC}/include", f"-I{CSRC}/core", *map(str, sorted((CSRC / "core").glob("*.c")))]
+        arguments += [*as_one(), f"-I{CSRC}/include", f"-I{CSRC}/core", *map(str, sorted((CSRC / "core").glob("*.c")))]
         if not have_openssl():
             arguments.append("-DNL_NO_TLS")
     if have_openssl():
