@@ -38,10 +38,9 @@ static void must(nl_err e, const char *what)
 static void ask(long n)
 {
     for (long i = 0; i < n; i++) {
-        nl_ask k;
+        nl_ask k = { 0 };
         nl_packet *answer;
-        must(nl_ask_begin(link_, &k, ASK, space, size, NL_FOREVER, NULL), "nl_ask_begin");
-        must(nl_ask_wait(&k, NL_FOREVER, &answer), "nl_ask_wait");
+        must(nl_ask_whole(link_, &k, ASK, space, size, NL_FOREVER, NULL, &answer), "nl_ask_whole");
         nl_packet_free(answer);
         nl_ask_end(&k);
     }

@@ -61,8 +61,8 @@ static void give_up_locked(nl_conn *conn) NL_LOCKED
 
 /* ---- one -------------------------------------------------------------------------------------------------------- */
 
-static nl_err ask_locked(nl_link *link, nl_ask *ask, uint16_t code, const void *payload, size_t len,
-                         int64_t deadline_ns, bool *maybe_sent) NL_LOCKED
+static nl_err send_locked(nl_link *link, nl_ask *ask, uint16_t code, const void *payload, size_t len,
+                          int64_t deadline_ns, bool *maybe_sent) NL_LOCKED
 {
     nl_err e = link->raw ? NL_EINVAL : nl_tx_room_locked(link, NULL, NL_HEAD_MAX + len, deadline_ns);
 
@@ -70,7 +70,9 @@ static nl_err ask_locked(nl_link *link, nl_ask *ask, uint16_t code, const void *
         return e;
     ask->conn->ask = ask;
     ask->conn_id = ask->conn->id;
-    if ((e = nl_tx_send_locked(link, NULL, ask->conn_id, code, payload, len, deadline_ns, maybe_sent)) == NL_OK)
+    e = nl_tx_send_locked(link, NULL, ask->conn_id, code, payload, len, deadline_ns, maybe_sent);
+    ask->begun = e == NL_OK;
+    if (e == NL_OK)
         return NL_OK;
     if (ask->answer) {                  /* it came while a failing link told us that nothing could be sent: it counts */
         nl_packet_free(ask->answer);
@@ -82,30 +84,17 @@ static nl_err ask_locked(nl_link *link, nl_ask *ask, uint16_t code, const void *
     return e;
 }
 
-nl_err nl_ask_begin(nl_link *link, nl_ask *ask, uint16_t code, const void *payload, size_t len, int64_t deadline_ns,
-                    bool *maybe_sent)
+/* There is no more that anybody could bring. */
+static void done_with(nl_ask *ask)
 {
-    nl_err e;
-
-    *ask = (nl_ask){ .link = link };
-    if (maybe_sent)
-        *maybe_sent = false;
-    if ((e = nl_tx_check(link, 0, code, payload, len)) != NL_OK)
-        return e;
-    if (!nl_link_enter(link))
-        return NL_EFORKED;
-    e = ask_locked(link, ask, code, payload, len, deadline_ns, maybe_sent);
-    nl_link_leave(link);
-    return e;
+    *ask = (nl_ask){ .conn_id = ask->conn_id, .begun = ask->begun };
 }
 
-nl_err nl_ask_wait(nl_ask *ask, int64_t deadline_ns, nl_packet **answer)
+static nl_err wait_locked(nl_ask *ask, int64_t deadline_ns, nl_packet **answer) NL_LOCKED
 {
     nl_link *link = ask->link;
     nl_err e = NL_OK;
 
-    if (!nl_link_enter(link))
-        return NL_EFORKED;
     if (!ask->answer && (e = nl_link_error_locked(link)) == NL_OK) {
         nl_waiter w;
         nl_waiter_init(&w);
@@ -119,8 +108,58 @@ nl_err nl_ask_wait(nl_ask *ask, int64_t deadline_ns, nl_packet **answer)
     if (ask->answer) {
         e = NL_OK;
         *answer = ask->answer;
-        *ask = (nl_ask){ .conn_id = ask->conn_id };     /* done: there is no more that anybody could bring */
+        done_with(ask);
     }
+    return e;
+}
+
+static nl_err begin(nl_link *link, nl_ask *ask, uint16_t code, const void *payload, size_t len, bool *maybe_sent)
+{
+    *ask = (nl_ask){ .link = link };
+    if (maybe_sent)
+        *maybe_sent = false;
+    return nl_tx_check(link, 0, code, payload, len);
+}
+
+nl_err nl_ask_begin(nl_link *link, nl_ask *ask, uint16_t code, const void *payload, size_t len, int64_t deadline_ns,
+                    bool *maybe_sent)
+{
+    nl_err e = begin(link, ask, code, payload, len, maybe_sent);
+
+    if (e != NL_OK)
+        return e;
+    if (!nl_link_enter(link))
+        return NL_EFORKED;
+    e = send_locked(link, ask, code, payload, len, deadline_ns, maybe_sent);
+    nl_link_leave(link);
+    return e;
+}
+
+nl_err nl_ask_wait(nl_ask *ask, int64_t deadline_ns, nl_packet **answer)
+{
+    nl_link *link = ask->link;
+    nl_err e;
+
+    if (!nl_link_enter(link))
+        return NL_EFORKED;
+    e = wait_locked(ask, deadline_ns, answer);
+    nl_link_leave(link);
+    return e;
+}
+
+nl_err nl_ask_whole(nl_link *link, nl_ask *ask, uint16_t code, const void *payload, size_t len, int64_t deadline_ns,
+                    bool *maybe_sent, nl_packet **answer)
+{
+    nl_err e = ask->begun ? NL_OK : begin(link, ask, code, payload, len, maybe_sent);
+
+    if (e != NL_OK)
+        return e;
+    if (!nl_link_enter(link))
+        return NL_EFORKED;
+    if (!ask->begun)
+        e = send_locked(link, ask, code, payload, len, deadline_ns, maybe_sent);
+    if (e == NL_OK)
+        e = wait_locked(ask, deadline_ns, answer);
     nl_link_leave(link);
     return e;
 }
@@ -136,7 +175,7 @@ void nl_ask_end(nl_ask *ask)
         give_up_locked(ask->conn);
     link->stats.late_answers += ask->answer != NULL;    /* it came after the last wait had given up */
     nl_packet_free(ask->answer);
-    *ask = (nl_ask){ .conn_id = ask->conn_id };
+    done_with(ask);
     nl_link_leave(link);
 }
 

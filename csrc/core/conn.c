@@ -223,7 +223,8 @@ void nl_conn_end_locked(nl_conn *conn, nl_conn_state state)
             nl_table_bury(&link->table, key, NL_ENTRY_CLOSED, now + link->limits.closed_ns);
         }
     }
-    nl_conn_drop_inbox_locked(conn, NULL);
+    if (conn->in_first)
+        nl_conn_drop_inbox_locked(conn, NULL);
     HAND_ON(conn_end_wake, nl_waiters_wake_locked(link, &conn->waiters));
     /* Its senders among them; the others go back to sleep. */
     HAND_ON(conn_end_wake_tx, nl_waiters_wake_locked(link, &link->tx.waiters));

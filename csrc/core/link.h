@@ -229,8 +229,8 @@ static inline void nl_fault_init(nl_fault *f)
     f->others = 0;
     f->text[0] = '\0';
 }
-/* Does closing free a reader that sleeps in the socket, by shutting its reading side? A peer on a Unix socket would feel
- * that as if all were closed. */
+/* Does closing free a reader that sleeps in the socket, by shutting its reading side? A peer on a Unix socket would
+ * feel that as if all were closed. */
 static inline bool nl_link_end_frees_reader(const nl_link *link) { return link->local->sa_family != AF_UNIX; }
 void   nl_fault_set(nl_fault *f, nl_err code, int sys_errno, const char *format, ...)
        __attribute__((format(printf, 4, 5)));

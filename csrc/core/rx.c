@@ -501,7 +501,7 @@ static ssize_t rx_poll(nl_link *link, nl_waiter *w, int64_t deadline_ns)
     return p[0].revents ? 1 : -EAGAIN;
 }
 
-/* May the leader sleep in a blocking read, where no other thread can wake it? Gives the socket its timeout if need be. */
+/* May the leader sleep in a blocking read, where no other thread can wake it? Sees to the socket's timeout. */
 static bool rx_may_block(nl_link *link, const nl_waiter *w, int64_t deadline_ns) NL_READER
 {
     static const struct timeval tv = { .tv_usec = NL_RCVTIMEO_NS / 1000 };

@@ -308,11 +308,12 @@ static void tx_wake_for_room_locked(nl_link *link) NL_LOCKED
         HAND_ON(tx_wake_for_room, nl_waiters_wake_locked(link, &link->tx.waiters));
 }
 
-/* Writes from the queue, as the holder. `e` is what the last write said. mu held on entry and exit. */
-static void tx_run_locked(nl_link *link, int e) NL_LOCKED NL_RELEASE(tx_token)
+/* Writes from the queue, as the holder. mu held on entry and exit. */
+static void tx_run_locked(nl_link *link) NL_LOCKED NL_RELEASE(tx_token)
 {
     nl_tx *tx = &link->tx;
     size_t spent = 0;
+    int e = 0;
 
     while (e == 0 && tx_pending(link) && spent < TURN_BYTES && !link->fault.code && !link->aborted) {
         struct iovec iov[GATHER];
@@ -341,7 +342,7 @@ void nl_tx_kick_locked(nl_link *link)
         return;
     link->tx.crowd = 0;
     tx_take_locked(link, NL_TX_THREAD);
-    tx_run_locked(link, 0);
+    tx_run_locked(link);
 }
 
 void nl_tx_came_locked(nl_link *link)
@@ -362,7 +363,7 @@ void nl_tx_event(nl_link *link)
     nl_link_lock(link);
     if (link->tx.holder == NL_TX_ARMED) {
         tx_take_locked(link, NL_TX_POLLER);
-        HAND_ON(tx_event_run, tx_run_locked(link, 0));
+        HAND_ON(tx_event_run, tx_run_locked(link));
     }
     nl_link_unlock(link);
 }
@@ -385,22 +386,25 @@ static nl_err send_error_locked(const nl_link *link, const nl_conn *conn) NL_LOC
     return nl_link_error_locked(link);
 }
 
-/* Waits until `total` more bytes fit the budget, or the queue is empty: a packet larger than the budget leaves
- * alone. */
-nl_err nl_tx_room_locked(nl_link *link, nl_conn *conn, size_t total, int64_t deadline_ns)
+static bool has_room_locked(const nl_link *link, size_t total) NL_LOCKED
 {
-    nl_tx *tx = &link->tx;
-    nl_err e = send_error_locked(link, conn);
+    size_t limit = link->limits.link_tx_bytes;
 
-    while (e == NL_OK && tx->bytes &&
-           (total > link->limits.link_tx_bytes || tx->bytes > link->limits.link_tx_bytes - total)) {
+    return !link->tx.bytes || (total <= limit && link->tx.bytes <= limit - total);
+}
+
+static nl_err wait_for_room_locked(nl_link *link, nl_conn *conn, size_t total, int64_t deadline_ns) NL_LOCKED
+{
+    nl_err e = NL_OK;
+
+    while (e == NL_OK && !has_room_locked(link, total)) {
         nl_waiter w;
         int r;
 
         if (deadline_ns == NL_NOW)
             return NL_ETIMEOUT;
         nl_waiter_init(&w);
-        nl_list_push(&tx->waiters, &w.on);
+        nl_list_push(&link->tx.waiters, &w.on);
         link->stats.waiters++;
         r = nl_waiter_sleep_locked(link, &w, deadline_ns);
         link->stats.waiters--;
@@ -412,6 +416,15 @@ nl_err nl_tx_room_locked(nl_link *link, nl_conn *conn, size_t total, int64_t dea
             return NL_ETIMEOUT;
     }
     return e;
+}
+
+/* Waits until `total` more bytes fit the budget, or the queue is empty: a packet larger than the budget leaves
+ * alone. */
+nl_err nl_tx_room_locked(nl_link *link, nl_conn *conn, size_t total, int64_t deadline_ns)
+{
+    nl_err e = send_error_locked(link, conn);
+
+    return e != NL_OK || has_room_locked(link, total) ? e : wait_for_room_locked(link, conn, total, deadline_ns);
 }
 
 static void count_sent_locked(nl_link *link, uint32_t id, uint16_t code, size_t len) NL_LOCKED
@@ -572,10 +585,10 @@ static nl_err send_now_locked(nl_link *link, nl_conn *conn, struct iovec iov[2],
         err = NL_ETIMEOUT;                              /* unless an end says more, below */
     }
     whole = !e;                                         /* no error, and no rest */
-    if (e && e != EAGAIN)
+    if (e || !tx_pending(link))
         HAND_ON(send_now_give, tx_give_locked(link));
     else
-        HAND_ON(send_now_run, tx_run_locked(link, e));
+        HAND_ON(send_now_run, tx_run_locked(link));
     if (whole)
         return NL_OK;               /* it has left, whatever became of the link while its lock was let go of */
     return send_error_locked(link, conn) != NL_OK ? send_error_locked(link, conn) : err;

@@ -210,11 +210,16 @@ typedef struct nl_ask {
     nl_packet *answer;
     void      *waiter;
     uint32_t   conn_id;
+    bool       begun;           /* nl_ask_end() must follow */
 } nl_ask;
 nl_err nl_ask_begin(nl_link *link, nl_ask *ask, uint16_t code, const void *payload, size_t len, int64_t deadline_ns,
                     bool *maybe_sent);
 nl_err nl_ask_wait(nl_ask *ask, int64_t deadline_ns, nl_packet **answer);
 void   nl_ask_end(nl_ask *ask);
+/* Begins, unless ask->begun, and waits: the two above as one turn in the link, which is cheaper. What either says. After
+ * NL_EINTR the same call goes on where it was. Let *ask be cleared before the first. */
+nl_err nl_ask_whole(nl_link *link, nl_ask *ask, uint16_t code, const void *payload, size_t len, int64_t deadline_ns,
+                    bool *maybe_sent, nl_packet **answer);
 /* Do threads wait for something on the link? Then one of them reads, and an ask of yours will sleep. A glance without
  * the link's lock, for callers to whom that makes a difference before they begin. */
 bool   nl_link_is_waited_on(const nl_link *link);

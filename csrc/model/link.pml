@@ -854,7 +854,7 @@ inline tx_wake_for_room_locked()
     fi
 }
 
-/* `te` is what the last write said. One packet a write. */
+/* Begun with `te` OK. One packet a write. */
 inline tx_run_locked()
 {
     spent = 0;
@@ -989,8 +989,8 @@ inline send_now_locked(p)
         fi
     }
     if
-    :: te == EPIPE -> atomic { te = OK; tx_give_locked() }          /* knock send_now_give */
-    :: else -> tx_run_locked()              /* knock send_now_run */
+    :: te != OK || !TX_PENDING -> atomic { te = OK; tx_give_locked() }      /* knock send_now_give */
+    :: te == OK && TX_PENDING -> tx_run_locked()                            /* knock send_now_run */
     fi;
     atomic {
         e = (!whole && SEND_ERROR -> ELINK : OK);

@@ -381,25 +381,13 @@ PyDoc_STRVAR(Link_ask_doc, "ask($self, /, code, payload=b'', *, timeout=None)\n-
                            "Send a request on a Conn of its own and return the answer. ask(message) returns the typed\n"
                            "answer, and an Error answer raises.");
 
-/* One ask as a single call, so that it can be made without the GIL from its begin to its end, and made again after a
- * signal. */
+/* One ask and all that it needs. */
 typedef struct whole_ask {
     nl_link  *link;
     nlpy_out  out;
     nl_ask    ask;
-    bool      begun, maybe_sent;
+    bool      maybe_sent;
 } whole_ask;
-
-static nl_err ask_to_the_end(whole_ask *whole, int64_t deadline, nl_packet **answer)
-{
-    nl_err err;
-
-    if (!whole->begun && (err = nl_ask_begin(whole->link, &whole->ask, whole->out.code, whole->out.payload,
-                                             whole->out.len, deadline, &whole->maybe_sent)) != NL_OK)
-        return err;
-    whole->begun = true;
-    return nl_ask_wait(&whole->ask, deadline, answer);
-}
 
 static nl_err wait_and_look(nl_ask *ask, int64_t deadline, nl_packet **answer, int64_t *woken_ns)
 {
@@ -436,14 +424,18 @@ static nl_err ask_in_steps(whole_ask *whole, size_t small, int64_t deadline, nl_
     nlpy_out_release(&whole->out);
     if (err != NL_OK)
         return err;
-    whole->begun = true;
     err = nl_link_tries(whole->link) ? nl_ask_wait(&whole->ask, NL_TRY, answer) : NL_ETIMEOUT;
     return err == NL_ETIMEOUT || err == NL_EINTR ? ask_asleep(whole, deadline, answer) : err;
 }
 
-/* Where others wait already, one of them reads: this ask will have to sleep, and to give the GIL up for that. Then it
- * does so first. Else, in a crowd, whoever has the GIL waits for the link's lock, which threads that were woken pass
+/* Will it have to sleep in any case, and to give the GIL up for that? Then it does so first. Where others wait already,
+ * one of them reads; and in a crowd, whoever has the GIL waits for the link's lock, which threads that were woken pass
  * through on their way to the GIL. A caller's buffer is not kept that long: its owner may change it once it is sent. */
+static bool will_sleep(const whole_ask *whole)
+{
+    return !whole->out.view.obj && (!nl_link_tries(whole->link) || nl_link_is_waited_on(whole->link));
+}
+
 static PyObject *Link_ask(nlpy_link *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     PyObject *arg[NLPY_ARGS_MAX];
@@ -456,7 +448,7 @@ static PyObject *Link_ask(nlpy_link *self, PyObject *const *args, Py_ssize_t nar
         return NULL;
     whole_ask whole;                    /* set field by field: clearing all of it takes longer than the rest */
     whole.link = self->link;
-    whole.begun = whole.maybe_sent = false;
+    whole.ask.begun = whole.maybe_sent = false;
     int raw = nlpy_out_parse(self->state, &whole.out, arg[0], arg[1]);
     if (raw < 0)
         return NULL;
@@ -468,15 +460,16 @@ static PyObject *Link_ask(nlpy_link *self, PyObject *const *args, Py_ssize_t nar
         if (known == 0)
             return nlpy_typed_call(self->state, TYPED_LINK_ASK, (PyObject *)self, arg[0], arg[2]);
     }
-    if (!whole.out.view.obj && nl_link_is_waited_on(self->link))
-        NLPY_WAIT(err, ask_to_the_end(&whole, deadline, &answer));
+    if (will_sleep(&whole))
+        NLPY_WAIT(err, nl_ask_whole(whole.link, &whole.ask, whole.out.code, whole.out.payload, whole.out.len, deadline,
+                                    &whole.maybe_sent, &answer));
     else
         err = ask_in_steps(&whole, self->small, deadline, &answer);
     nlpy_where where = here(self, "ask");
     where.sends = true;
     where.len = whole.out.len;
     where.maybe_sent = whole.maybe_sent;
-    if (whole.begun) {
+    if (whole.ask.begun) {
         where.conn_id = whole.ask.conn_id;
         nl_ask_end(&whole.ask);
     }

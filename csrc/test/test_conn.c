@@ -377,6 +377,44 @@ static void test_ask_and_answer(void **state)
     }
 }
 
+/* nl_ask_whole: begun once, however often it is called, and not at all without room. */
+static void test_ask_as_one(void **state)
+{
+    (void)state;
+    for_each_kind(k) {
+        nl_link_config c = config_of(NL_CLIENT, *k);
+        static uint8_t large[4096];
+        nl_packet *answer = NULL;
+        nl_ask ask = { .begun = false };
+        peer_packet request;
+        bool maybe = true;
+        int peer;
+
+        c.limits.packet_bytes = 1024;
+        nl_link *link = link_and_peer(&c, true, &peer);
+        must_be(nl_ask_whole(link, &ask, ASK, large, sizeof large, NL_NOW, &maybe, &answer), NL_ETOOBIG);
+        must(!ask.begun && !maybe);
+        must_be(nl_ask_whole(link, &ask, ASK, NULL, 0, NL_NOW, &maybe, &answer), NL_ETIMEOUT);
+        must(ask.begun && maybe);
+        must_be(nl_ask_whole(link, &ask, ASK, NULL, 0, in_ms(1), &maybe, &answer), NL_ETIMEOUT);
+        request = peer_recv(peer, k->wire);
+        must(request.id == ask.conn_id);
+        peer_silent(peer);
+        peer_send(peer, k->wire, request.id, ANSWER, NULL, 0);
+        must_be(nl_ask_whole(link, &ask, ASK, NULL, 0, NL_FOREVER, &maybe, &answer), NL_OK);
+        must(answer->conn_id == request.id && ask.begun);
+        nl_ask_end(&ask);
+        nl_packet_free(answer);
+        must(stats_of(link).conns == 0);
+        ask.begun = false;
+        nl_link_abort(link);
+        must_be(nl_ask_whole(link, &ask, ASK, NULL, 0, NL_FOREVER, &maybe, &answer), NL_ELINKCLOSED);
+        must(!ask.begun && !maybe);
+        close(peer);
+        link_free(link);
+    }
+}
+
 /* S5: three ends, three errors. */
 static void test_ask_and_three_ends(void **state)
 {
@@ -753,7 +791,7 @@ int main(void)
         TEST(test_impatient_receivers_lose_nothing), TEST(test_accept_is_woken), TEST(test_wake_accept),
         TEST(test_wake_on_the_way),
         TEST(test_overflow), TEST(test_recv1_skips_the_overflown), TEST(test_ask_and_answer),
-        TEST(test_ask_and_three_ends), TEST(test_ask_many), TEST(test_ask_many_in_part),
+        TEST(test_ask_as_one), TEST(test_ask_and_three_ends), TEST(test_ask_many), TEST(test_ask_many_in_part),
         TEST(test_ask_many_races_its_deadline), TEST(test_answer_races_deadline), TEST(test_crowd),
         TEST(test_handles_outlive_links), TEST(test_open_and_close_many), TEST(test_wrap_under_traffic),
     };
