@@ -36,7 +36,7 @@
 #define GATHER        64                        /* blocks in one write */
 #define TURN_BYTES    ((size_t)512 << 10)       /* what a holder writes for others before the poller takes over */
 #define QUEUE_BLOCK   ((size_t)16 << 10)        /* least size of a queue block */
-#define STAY_BYTES    ((size_t)64 << 10)        /* a rest from this size on is waited for, not copied ... */
+#define STAY_BYTES    ((size_t)64 << 10)        /* the rest of a packet of this size is waited for, not copied ... */
 #define SLICE_BYTES   ((size_t)256 << 10)       /* ... slice by slice, looking up in between whether to leave ... */
 #define STAY_NS       NL_SNDTIMEO_NS            /* ... as long as the socket takes something every so often */
 #define BURST_NS      INT64_C(20000)            /* notifications closer than this are a burst */
@@ -480,22 +480,12 @@ static bool is_late(int64_t deadline_ns)
     return deadline_ns == NL_NOW || (deadline_ns != NL_FOREVER && sys_now_ns() >= deadline_ns);
 }
 
-/* May the sender of a rest that the socket refuses stay with it? Not when it was told to leave; a rest within the
- * budget is stayed with only while the socket keeps taking. */
+/* May the sender of a large packet stay with a rest that the socket refuses? Not when it was told to leave; with a rest
+ * within the budget only while the socket keeps taking. */
 static bool may_stay_locked(nl_link *link, nl_conn *conn, size_t rest, bool progress, int64_t deadline_ns) NL_LOCKED
 {
-    return rest >= STAY_BYTES && (progress || rest > link->limits.link_tx_bytes) &&
-           send_error_locked(link, conn) == NL_OK && !is_late(deadline_ns);
-}
-
-/* The same, once a write has taken `done` of it and says why it took no more (0: it was a slice, which was all
- * taken). */
-static bool may_go_on_locked(nl_link *link, nl_conn *conn, size_t rest, size_t done, int e,
-                             int64_t deadline_ns) NL_LOCKED
-{
-    if (e)
-        return may_stay_locked(link, conn, rest, done > 0, deadline_ns);
-    return rest < STAY_BYTES || may_stay_locked(link, conn, rest, true, deadline_ns);
+    return (progress || rest > link->limits.link_tx_bytes) && send_error_locked(link, conn) == NL_OK &&
+           !is_late(deadline_ns);
 }
 
 /* Offers what is left, once: at once, or, when the sender stays with a large rest, as soon as there is room. Returns as
@@ -523,7 +513,7 @@ static int write_direct_locked(nl_link *link, nl_conn *conn, struct iovec iov[2]
                                nl_fault *why) NL_LOCKED_WRITER
 {
     size_t rest = iov[0].iov_len + iov[1].iov_len, done;
-    bool staying = false;
+    bool large = rest >= STAY_BYTES, staying = false;
     int e;
 
     for (;;) {
@@ -539,9 +529,9 @@ static int write_direct_locked(nl_link *link, nl_conn *conn, struct iovec iov[2]
             return EAGAIN;
         if (rest == 0 || (e && e != EAGAIN))
             return e;
-        if (!may_go_on_locked(link, conn, rest, done, e, deadline_ns))
+        if (!large || !may_stay_locked(link, conn, rest, done > 0, deadline_ns))
             return EAGAIN;
-        staying = rest >= STAY_BYTES;
+        staying = true;
     }
 }
 

@@ -1,5 +1,5 @@
-/* What a lie about length or count costs in memory: nothing that grows with the lie. Counted in bytes asked for, at the
- * seam of the allocations.
+/* What a lie about length or count costs in memory: nothing that grows with the lie. And what a packet costs that is as
+ * large as it says: it is sent from where it is. Counted in bytes asked for, at the seam of the allocations.
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -12,11 +12,16 @@
 #define ONE_READ ((size_t)256 << 10)    /* a reader's block of 64 KiB, four times over: see rx_room */
 
 static atomic_size_t asked_for;
+static atomic_size_t first_write;       /* how much the socket takes of the next write, unless 0 */
 
 int sys_fault(sys_call call, size_t *len)
 {
+    size_t room;
+
     if (call == SC_MALLOC)
         atomic_fetch_add(&asked_for, *len);
+    if (call == SC_SENDMSG && (room = atomic_exchange(&first_write, 0)))
+        *len = room;
     return 0;
 }
 
@@ -109,11 +114,39 @@ static void test_a_link_allocates_by_what_came(void **state)
     }
 }
 
+/* A large packet that the socket takes but for its last kilobytes: they are waited for. If they were copied into the
+ * queue, the next large packets would have to be queued behind them, and copied whole. */
+static void test_the_end_of_a_giant_is_not_copied(void **state)
+{
+    nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+    static uint8_t bytes[70000];
+    nl_conn *conn;
+    int peer;
+
+    (void)state;
+    nl_link *link = link_and_peer(&c, false, &peer);
+    conn = conn_new(link);
+    for (int i = 0; i < 2; i++) {
+        atomic_store(&first_write, sizeof bytes - 4000);
+        atomic_store(&asked_for, 0);
+        must_be(nl_conn_send(conn, ASK, bytes, sizeof bytes, in_ms(PATIENCE_MS), NULL), NL_OK);
+        must(atomic_load(&asked_for) == 0 && stats_of(link).tx_handoffs == 0 && stats_of(link).tx_bytes_queued == 0);
+        for (size_t n = 0; n < sizeof bytes + 10;) {
+            ssize_t got = recv(peer, bytes, sizeof bytes, 0);
+            must(got > 0);
+            n += (size_t)got;
+        }
+    }
+    nl_conn_rele(conn);
+    close(peer);
+    link_free(link);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_decoding_allocates_nothing), TEST(test_depth_allocates_nothing),
-        TEST(test_a_link_allocates_by_what_came),
+        TEST(test_a_link_allocates_by_what_came), TEST(test_the_end_of_a_giant_is_not_copied),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
