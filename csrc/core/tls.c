@@ -654,7 +654,8 @@ static bool is_flooded_locked(nl_tls *tls) NL_REQUIRES(session_mu)
 }
 
 /* SSL_read_ex gives one record at most; `cap` may hold several. What stops it is reported once all before it was
- * taken. */
+ * taken. Where there is nothing behind a record, nothing is asked for: to say so OpenSSL takes longer than for a small
+ * record. */
 nl_tls_status nl_tls_read(nl_tls *tls, void *plain, size_t cap, size_t *n, nl_fault *why)
 {
     nl_tls_status status = NL_TLS_OK;
@@ -670,6 +671,8 @@ nl_tls_status nl_tls_read(nl_tls *tls, void *plain, size_t cap, size_t *n, nl_fa
             break;
         }
         *n += got;
+        if (tls->received.at == tls->received.end && !SSL_has_pending(tls->ssl))
+            break;
     }
     if (is_flooded_locked(tls))
         bytes_free(&tls->made);                 /* its reader is gone */
