@@ -68,7 +68,7 @@ long syscall(long number, ...)
     for (int i = 0; i < 6; i++)
         a[i] = va_arg(v, long);
     va_end(v);
-    count(number == SYS_futex ? FUTEX : OTHER, 1);
+    count(number == SYS_futex ? FUTEX : number == SYS_sendto ? SEND : number == SYS_recvfrom ? RECV : OTHER, 1);
     return real(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 

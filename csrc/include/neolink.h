@@ -13,8 +13,8 @@
  *     _new/_accept/... hand out one reference; _hold adds one; _rele drops one and accepts NULL.
  *   - A blocking call takes `deadline_ns` on the monotonic clock of nl_now_ns(): NL_FOREVER never ends, NL_NOW polls.
  *   - NL_EINTR means: a signal reached this thread, or may have; nothing was lost, run your handlers and make the same
- *     call again.
- *     Whoever sleeps through it instead breaks Ctrl-C; so the core never retries it by itself.
+ *     call again. Whoever sleeps through it instead breaks Ctrl-C; so the core never retries it by itself. A handler that
+ *     was installed with SA_RESTART is not one that wants this: the kernel may go on with the sleep then.
  *   - No call sleeps while it holds a lock, no call calls back, and no call touches Python.
  *   - After fork() a child's calls on its parent's objects return NL_EFORKED and change nothing.
  *
