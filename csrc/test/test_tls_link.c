@@ -213,6 +213,37 @@ static void test_full_both_ways(void **state)
     pair_free(&p);
 }
 
+#define GIANT ((size_t)24 << 20)        /* more than the sockets and the budget hold */
+
+static void job_send_giant(job *j)
+{
+    uint8_t *bytes = payload_new(NL_WIRE_2016, GIANT, 7);
+
+    j->result = nl_conn_send(j->conn, ASK, bytes, GIANT, j->deadline, NULL);
+    free(bytes);
+}
+
+/* The sender of a packet that no buffer holds stays with it, record by record. */
+static void test_giant(void **state)
+{
+    pair p = tls_pair(KIND_2016);
+    job sender = { .conn = conn_new(p.client) }, reader = { .link = p.server };
+
+    (void)state;
+    job_start(&sender, job_send_giant);
+    wait_until(stats_of(p.client).bytes_sent > 0);      /* a first part, with nobody to read it */
+    job_start(&reader, job_recv1);
+    job_join(&reader);
+    job_join(&sender);
+    must_be(sender.result, NL_OK);
+    must_be(reader.result, NL_OK);
+    must(payload_is(NL_WIRE_2016, reader.packet, GIANT, 7));
+    nl_packet_free(reader.packet);
+    nl_conn_rele(sender.conn);
+    nl_conn_rele(reader.conn);
+    pair_free(&p);
+}
+
 /* ---- a peer of OpenSSL's ----------------------------------------------------------------------------------------- */
 
 typedef struct foreign {
@@ -480,7 +511,7 @@ static void test_cut_in_the_middle_of_a_record(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_ends_amid_traffic), TEST(test_full_both_ways), TEST(test_both_versions),
+        TEST(test_ends_amid_traffic), TEST(test_full_both_ways), TEST(test_giant), TEST(test_both_versions),
         TEST(test_key_updates_amid_traffic), TEST(test_renegotiation_is_refused), TEST(test_alert_after_the_handshake),
         TEST(test_flood_of_key_updates),
         TEST(test_takeover_of_strangers), TEST(test_cut_in_the_middle_of_a_record),
