@@ -111,6 +111,17 @@ def descriptors() -> int:
 
 def poller_clock() -> int:
     """The clock of the processor time that the core's thread takes, for time.clock_gettime()."""
-    names = {int(task.name): (task / "comm").read_text() for task in Path("/proc/self/task").iterdir()}
-    tid, = (tid for tid, name in names.items() if name == "neolink\n")
-    return ~tid << 3 | 6                            # as the kernel's headers put it together
+    def is_poller(task: Path) -> bool:
+        try:
+            return (task / "comm").read_text() == "neolink\n"
+        except (FileNotFoundError, ProcessLookupError):         # a thread joined a moment ago may still be listed
+            return False
+
+    found: list[int] = []
+
+    def is_one() -> bool:
+        found[:] = (int(task.name) for task in Path("/proc/self/task").iterdir() if is_poller(task))
+        return len(found) == 1
+
+    until(is_one, "that there is one thread of the core")
+    return ~found[0] << 3 | 6                       # as the kernel's headers put it together

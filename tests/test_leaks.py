@@ -2,11 +2,12 @@
 """The leak checker itself: it must complain about each kind of leak, and about nothing else."""
 import os
 import threading
+import time
 
 import pytest
 from leaks import Balance, at_rest, balanced, gauges  # noqa: F401
 from scenario_kit import NOTIFY, REQUEST, stuff
-from support import Background, until, waiting
+from support import Background, poller_clock, until, waiting
 
 import neolink
 
@@ -79,3 +80,26 @@ def test_each_gauge(balanced, gauge):  # noqa: F811
         with pytest.raises(neolink.LinkClosed):
             blocked.result()
     del conn
+
+
+def test_the_thread_of_the_core_is_found_among_threads_that_end(balanced):  # noqa: F811
+    """One that was joined may still be listed by the kernel, and gone when it is asked for its name."""
+    pair, stop = balanced.pair(), threading.Event()
+
+    def come_and_go() -> None:
+        while not stop.is_set():
+            batch = [threading.Thread(target=int) for _ in range(8)]
+            for each in batch:
+                each.start()
+            for each in batch:
+                each.join()
+
+    coming = Background(come_and_go)
+    try:
+        clocks = {poller_clock() for _ in range(300)}
+    finally:
+        stop.set()
+    coming.result()
+    assert len(clocks) == 1 and time.clock_gettime(clocks.pop()) > 0
+    for link in pair:
+        link.close()
