@@ -2,6 +2,7 @@
 """Packet: what it holds, what it refuses, how long its bytes live."""
 import array
 import copy
+import functools
 import gc
 import pickle
 
@@ -15,6 +16,20 @@ def test_made_by_hand():
     assert (packet.code, bytes(packet.payload), packet.conn_id) == (0x2E, b"abc", 7)
     assert bytes(neolink.Packet(1).payload) == b""
     assert neolink.Packet(1).conn_id == 0
+
+
+@pytest.mark.parametrize("make", [neolink.Packet, functools.partial(neolink.Packet.__new__, neolink.Packet),
+                                  type.__call__.__get__(neolink.Packet)])
+def test_arguments(make):
+    """The same, called or made the long way."""
+    for packet in (make(1, b"abc", 7), make(1, b"abc", conn_id=7), make(conn_id=7, payload=b"abc", code=1)):
+        assert (packet.code, bytes(packet.payload), packet.conn_id) == (1, b"abc", 7)
+    for args, named, said in [((), {}, "needs its argument 'code'"), ((1, b"", 2, 3), {}, "at most 3"),
+                              ((1,), {"code": 1}, "'code' twice"), ((1,), {"id": 2}, "no argument 'id'"),
+                              ((1, b"", "7"), {}, "conn_id must be an int, not str"),
+                              ((1,), {"conn_id": 7.0}, "conn_id must be an int, not float")]:
+        with pytest.raises(TypeError, match=said):
+            make(*args, **named)
 
 
 def test_payload_is_read_only_and_a_copy_of_what_may_change():

@@ -43,26 +43,29 @@ PyObject *nlpy_packet_wrap(nlpy_state *state, nl_packet *packet, nl_wire wire)
     return (PyObject *)self;
 }
 
-static PyObject *Packet_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"code", "payload", "conn_id", NULL};
-    PyObject *code, *payload = NULL, *conn_id = NULL;
-    unsigned long id = 0;
+static const nlpy_signature packet_sig = {"Packet", {"code", "payload", "conn_id", NULL}, 1, 3, NULL};
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO!:Packet", names, &code, &payload, &PyLong_Type, &conn_id))
-        return NULL;
-    if (conn_id) {
-        id = PyLong_AsUnsignedLong(conn_id);
-        if (PyErr_Occurred() || id > UINT32_MAX) {
-            PyErr_Format(PyExc_ValueError, "conn_id must be in 0..0xffffffff, not %S", conn_id);
-            return NULL;
-        }
-    }
+static PyObject *Packet_vectorcall(PyObject *type, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    PyObject *arg[NLPY_ARGS_MAX];
+    unsigned long id = 0;
     nlpy_out out;
+
+    if (nlpy_args(&packet_sig, args, PyVectorcall_NARGS(nargsf), kwnames, arg) < 0)
+        return NULL;
+    PyObject *code = arg[0], *payload = arg[1], *conn_id = arg[2];
+    if (conn_id) {
+        if (!PyLong_Check(conn_id))
+            return PyErr_Format(PyExc_TypeError, "conn_id must be an int, not %.100s", Py_TYPE(conn_id)->tp_name);
+        id = PyLong_AsUnsignedLong(conn_id);
+        if (PyErr_Occurred() || id > UINT32_MAX)
+            return PyErr_Format(PyExc_ValueError, "conn_id must be in 0..0xffffffff, not %S", conn_id);
+    }
     if (nlpy_out_get(&out, code, payload) < 0)
         return NULL;
-    nlpy_packet *self = (nlpy_packet *)type->tp_alloc(type, 0);
+    nlpy_packet *self = PyObject_New(nlpy_packet, (PyTypeObject *)type);
     if (self) {
+        self->packet = NULL;
         if (payload && PyBytes_CheckExact(payload))
             self->bytes = Py_NewRef(payload);
         else
@@ -79,6 +82,12 @@ static PyObject *Packet_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     }
     nlpy_out_release(&out);
     return (PyObject *)self;
+}
+
+/* For whoever does not call the type: Packet.__new__(Packet, code). */
+static PyObject *Packet_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    return PyObject_VectorcallDict((PyObject *)type, &PyTuple_GET_ITEM(args, 0), (size_t)PyTuple_GET_SIZE(args), kwargs);
 }
 
 static int Packet_getbuffer(PyObject *op, Py_buffer *view, int flags)
@@ -172,5 +181,8 @@ int nlpy_packet_setup(PyObject *module)
     nlpy_state *state = nlpy_state_of(module);
 
     state->packet_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &Packet_spec, NULL);
-    return state->packet_type ? PyModule_AddType(module, state->packet_type) : -1;
+    if (!state->packet_type)
+        return -1;
+    state->packet_type->tp_vectorcall = Packet_vectorcall;      /* there is no slot for it before Python 3.14 */
+    return PyModule_AddType(module, state->packet_type);
 }
