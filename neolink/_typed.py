@@ -109,7 +109,8 @@ def conn_expect(conn: Conn, types: Sequence[type], timeout: float | None) -> Any
 
 def request_reply(request: Request, message: Any, timeout: float | None) -> None:
     """Request.reply(message)"""
-    code, payload = _encode(request.conn.link, message, "reply", request.conn.conn_id)
+    conn = request.conn
+    code, payload = _encode(conn.link, message, "reply", conn.conn_id)
     request.reply(code, payload, timeout=timeout)
 
 

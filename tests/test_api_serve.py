@@ -243,3 +243,26 @@ def test_stop_reaches_a_worker_on_its_way(links):
     assert link.there.wait(20)
     Background(pool.stop).result()
     assert link.wakes == 1
+
+
+def test_the_conn_of_a_request(links):
+    """It is one and the same object, and outlives the request that it was asked of."""
+    client, server = links
+    asked = Background(client.ask, ASK, timeout=20)
+    request = server.recv1(timeout=20)
+    conn = request.conn
+    assert conn is request.conn and conn.link is server and f"on {conn!r}>" in repr(request)
+    del request
+    assert not conn.closed
+    conn.send(ANSWER)
+    assert asked.result().conn_id == conn.conn_id
+    conn.close()
+
+
+def test_a_request_that_is_let_go_of_closes_its_conn(links):
+    client, server = links
+    conn = client.new_conn()
+    conn.send(ASK)
+    server.recv1(timeout=20)
+    assert server.stats().conns == 0
+    conn.close()

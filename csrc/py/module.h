@@ -93,12 +93,15 @@ typedef struct nlpy_packet {
     int8_t      wire;           /* nl_wire of the link it came from, -1: made in Python */
 } nlpy_packet;
 
-typedef struct nlpy_conn {
-    PyObject_HEAD
-    nl_conn   *conn;            /* owned */
+/* What a Conn and a Request begin with, and what the code that both share takes them for. */
+#define NLPY_SENDER_HEAD                                                                                              \
+    PyObject_HEAD                                                                                                     \
+    nl_conn   *conn;            /* owned */                                                                           \
     nlpy_link *link;            /* strong: Conn.link is the very object it came from */
-    PyObject  *weakrefs;
-} nlpy_conn;
+
+typedef struct nlpy_sender {
+    NLPY_SENDER_HEAD
+} nlpy_sender;
 
 /* For a dealloc: `list` is the object's. Where there is no GIL, a weak reference that another thread lets go of takes
  * itself off the list at the same time. */
@@ -124,10 +127,6 @@ PyObject *nlpy_link_wrap(nlpy_state *state, nl_link *link, const nl_limits *limi
 PyObject *nlpy_conn_wrap(nlpy_link *link, nl_conn *conn);
 PyObject *nlpy_packet_wrap(nlpy_state *state, nl_packet *packet, nl_wire wire);
 PyObject *nlpy_request_wrap(nlpy_link *link, nl_conn *conn, nl_packet *packet);
-
-/* Conn.send and Request.reply: the arguments of either, and what each does with a typed message. */
-PyObject *nlpy_conn_send(nlpy_conn *self, const char *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
-                         nlpy_typed typed, PyObject *typed_self);
 
 /* "127.0.0.1:4000 -> 127.0.0.1:24210": the link as texts name it. New reference. */
 PyObject *nlpy_link_text(const nlpy_link *self);
@@ -182,6 +181,12 @@ int  nlpy_code(PyObject *value, uint16_t *code);
 int  nlpy_out_get(nlpy_out *out, PyObject *code, PyObject *payload);
 void nlpy_out_of_packet(nlpy_out *out, nlpy_packet *packet);
 void nlpy_out_release(nlpy_out *out);
+
+/* Of send, ask, notify and reply. */
+#define NLPY_SEND_SIGNATURE(op) {op, {"code", "payload", "timeout", NULL}, 1, 2, "message"}
+/* Conn.send and Request.reply: the signature of either, and what each does with a typed message. */
+PyObject *nlpy_conn_send(nlpy_sender *self, const nlpy_signature *sig, PyObject *const *args, Py_ssize_t nargs,
+                         PyObject *kwnames, nlpy_typed typed);
 
 /* The first argument of send, ask, notify and reply: 1: a code or a Packet, *out is filled; 0: a typed message;
  * -1: an exception. */

@@ -17,14 +17,19 @@
 
 #include <structmember.h>
 
+typedef struct nlpy_conn {
+    NLPY_SENDER_HEAD
+    PyObject *weakrefs;
+} nlpy_conn;
+
 static nlpy_state *state_of(nlpy_conn *self)
 {
     return self->link->state;
 }
 
-static nlpy_where here(nlpy_conn *self, const char *op)
+static nlpy_where here(nlpy_sender *self, const char *op)
 {
-    return (nlpy_where){.state = state_of(self), .link = self->link, .op = op, .conn_id = nl_conn_id(self->conn)};
+    return (nlpy_where){.state = self->link->state, .link = self->link, .op = op, .conn_id = nl_conn_id(self->conn)};
 }
 
 /* No tp_clear: a cycle through a Conn passes through the __dict__ of its link or of a container, which break it. */
@@ -61,29 +66,31 @@ PyObject *nlpy_conn_wrap(nlpy_link *link, nl_conn *conn)
     return (PyObject *)self;
 }
 
-PyObject *nlpy_conn_send(nlpy_conn *self, const char *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
-                         nlpy_typed typed, PyObject *typed_self)
+PyObject *nlpy_conn_send(nlpy_sender *self, const nlpy_signature *sig, PyObject *const *args, Py_ssize_t nargs,
+                         PyObject *kwnames, nlpy_typed typed)
 {
-    const nlpy_signature sig = {op, {"code", "payload", "timeout", NULL}, 1, 2, "message"};
+    nlpy_state *state = self->link->state;
     PyObject *arg[NLPY_ARGS_MAX];
+    bool maybe_sent = false;
     int64_t deadline;
     nlpy_out out;
     nl_err err;
 
-    if (nlpy_args(&sig, args, nargs, kwnames, arg) < 0 || nlpy_deadline(arg[2], &deadline) < 0)
+    if (nlpy_args(sig, args, nargs, kwnames, arg) < 0 || nlpy_deadline(arg[2], &deadline) < 0)
         return NULL;
-    int raw = nlpy_out_parse(state_of(self), &out, arg[0], arg[1]);
+    int raw = nlpy_out_parse(state, &out, arg[0], arg[1]);
     if (raw < 0)
         return NULL;
     if (raw == 0)
-        return nlpy_typed_call(state_of(self), typed, typed_self, arg[0], arg[2]);
-    nlpy_where where = here(self, op);
-    NLPY_TRY_THEN_WAIT(err, out.len <= self->link->small, deadline, where.maybe_sent,
-                       nl_conn_send(self->conn, out.code, out.payload, out.len, at, &where.maybe_sent));
+        return nlpy_typed_call(state, typed, (PyObject *)self, arg[0], arg[2]);
+    NLPY_TRY_THEN_WAIT(err, out.len <= self->link->small, deadline, maybe_sent,
+                       nl_conn_send(self->conn, out.code, out.payload, out.len, at, &maybe_sent));
     nlpy_out_release(&out);
     if (err == NL_OK)
         Py_RETURN_NONE;
+    nlpy_where where = here(self, sig->function);
     where.sends = true;
+    where.maybe_sent = maybe_sent;
     where.len = out.len;
     return nlpy_raise(&where, err);
 }
@@ -94,7 +101,9 @@ PyDoc_STRVAR(Conn_send_doc, "send($self, /, code, payload=b'', *, timeout=None)\
 
 static PyObject *Conn_send(nlpy_conn *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    return nlpy_conn_send(self, "send", args, nargs, kwnames, TYPED_CONN_SEND, (PyObject *)self);
+    static const nlpy_signature sig = NLPY_SEND_SIGNATURE("send");
+
+    return nlpy_conn_send((nlpy_sender *)self, &sig, args, nargs, kwnames, TYPED_CONN_SEND);
 }
 
 PyDoc_STRVAR(Conn_recv_doc, "recv($self, /, timeout=None)\n--\n\n"
@@ -111,7 +120,7 @@ static PyObject *Conn_recv(nlpy_conn *self, PyObject *const *args, Py_ssize_t na
     NLPY_TRY_THEN_WAIT(err, true, deadline, false, nl_conn_recv(self->conn, at, &packet));
     if (err == NL_OK)
         return nlpy_packet_wrap(state_of(self), packet, nl_link_wire(self->link->link));
-    nlpy_where where = here(self, "recv");
+    nlpy_where where = here((nlpy_sender *)self, "recv");
     return nlpy_raise(&where, err);
 }
 
@@ -125,7 +134,7 @@ static PyObject *Conn_next(nlpy_conn *self)
         return nlpy_packet_wrap(state_of(self), packet, nl_link_wire(self->link->link));
     if (nlpy_is_clean_end(self->link->link, err))
         return NULL;
-    nlpy_where where = here(self, "recv");
+    nlpy_where where = here((nlpy_sender *)self, "recv");
     return nlpy_raise(&where, err);
 }
 

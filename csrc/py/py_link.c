@@ -375,7 +375,7 @@ static PyObject *Link_close_accept(nlpy_link *self, PyObject *Py_UNUSED(unused))
 
 /* ---- asking and telling ----------------------------------------------------------------------------------------- */
 
-static const nlpy_signature ask_sig = {"ask", {"code", "payload", "timeout", NULL}, 1, 2, "message"};
+static const nlpy_signature ask_sig = NLPY_SEND_SIGNATURE("ask");
 
 PyDoc_STRVAR(Link_ask_doc, "ask($self, /, code, payload=b'', *, timeout=None)\n--\n\n"
                            "Send a request on a Conn of its own and return the answer. ask(message) returns the typed\n"
@@ -480,7 +480,7 @@ static PyObject *Link_ask(nlpy_link *self, PyObject *const *args, Py_ssize_t nar
     return result;
 }
 
-static const nlpy_signature notify_sig = {"notify", {"code", "payload", "timeout", NULL}, 1, 2, "message"};
+static const nlpy_signature notify_sig = NLPY_SEND_SIGNATURE("notify");
 
 PyDoc_STRVAR(Link_notify_doc, "notify($self, /, code, payload=b'', *, timeout=None)\n--\n\n"
                               "Send a packet on a Conn of its own and expect no answer. Also notify(message).");

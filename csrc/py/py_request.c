@@ -8,25 +8,25 @@
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
- * A pair of references with Conn's methods in reach; there is nothing in it to lock or to end.
+ * It refers to the core's Conn; the Conn for Python is made when somebody asks for it, which few handlers do.
  */
 #include "module.h"
 
 #include <structmember.h>
 
 typedef struct nlpy_request {
-    PyObject_HEAD
-    PyObject *conn;         /* strong, a Conn */
-    PyObject *packet;       /* strong, a Packet */
-    nlpy_state *state;      /* borrowed: the type keeps the module */
+    NLPY_SENDER_HEAD
+    PyObject           *packet;     /* strong, a Packet */
+    _Atomic(PyObject *) py_conn;    /* strong, a Conn; NULL until it is asked for, then never another */
 } nlpy_request;
 
-/* No tp_clear: conn and packet cannot be set from outside, so a cycle is broken elsewhere. */
+/* No tp_clear: nothing of it can be set from outside, so a cycle is broken elsewhere. */
 static int Request_traverse(nlpy_request *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
-    Py_VISIT(self->conn);
+    Py_VISIT(self->link);
     Py_VISIT(self->packet);
+    Py_VISIT(self->py_conn);
     return 0;
 }
 
@@ -35,29 +35,28 @@ static void Request_dealloc(nlpy_request *self)
     PyTypeObject *type = Py_TYPE(self);
 
     PyObject_GC_UnTrack(self);
-    Py_XDECREF(self->conn);
+    Py_XDECREF(self->py_conn);
     Py_XDECREF(self->packet);
+    nl_conn_rele(self->conn);
+    Py_XDECREF(self->link);
     type->tp_free(self);
     Py_DECREF(type);
 }
 
 PyObject *nlpy_request_wrap(nlpy_link *link, nl_conn *conn, nl_packet *packet)
 {
-    nlpy_state *state = link->state;
-    PyObject *py_packet = nlpy_packet_wrap(state, packet, nl_link_wire(link->link));
-    PyObject *py_conn = nlpy_conn_wrap(link, conn);
-    nlpy_request *self = NULL;
+    PyTypeObject *type = link->state->request_type;
+    PyObject *py_packet = nlpy_packet_wrap(link->state, packet, nl_link_wire(link->link));
+    nlpy_request *self = py_packet ? (nlpy_request *)type->tp_alloc(type, 0) : NULL;
 
-    if (py_packet && py_conn)
-        self = (nlpy_request *)state->request_type->tp_alloc(state->request_type, 0);
     if (!self) {
         Py_XDECREF(py_packet);
-        Py_XDECREF(py_conn);
+        nl_conn_rele(conn);
         return NULL;
     }
-    self->conn = py_conn;
+    self->conn = conn;
+    self->link = (nlpy_link *)Py_NewRef((PyObject *)link);
     self->packet = py_packet;
-    self->state = state;
     return (PyObject *)self;
 }
 
@@ -66,16 +65,16 @@ PyDoc_STRVAR(Request_reply_doc, "reply($self, /, code, payload=b'', *, timeout=N
 
 static PyObject *Request_reply(nlpy_request *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    nlpy_conn *conn = (nlpy_conn *)self->conn;
+    static const nlpy_signature sig = NLPY_SEND_SIGNATURE("reply");
 
-    return nlpy_conn_send(conn, "reply", args, nargs, kwnames, TYPED_REQUEST_REPLY, (PyObject *)self);
+    return nlpy_conn_send((nlpy_sender *)self, &sig, args, nargs, kwnames, TYPED_REQUEST_REPLY);
 }
 
 PyDoc_STRVAR(Request_close_doc, "close($self, /)\n--\n\nClose the request's Conn.");
 
 static PyObject *Request_close(nlpy_request *self, PyObject *Py_UNUSED(unused))
 {
-    nl_conn_close(((nlpy_conn *)self->conn)->conn);
+    nl_conn_close(self->conn);
     Py_RETURN_NONE;
 }
 
@@ -89,14 +88,37 @@ static PyObject *Request_exit(nlpy_request *self, PyObject *const *Py_UNUSED(arg
     return Request_close(self, NULL);
 }
 
+static PyObject *Request_get_conn(nlpy_request *self, void *Py_UNUSED(closure))
+{
+    PyObject *conn = self->py_conn, *made_meanwhile = NULL;
+
+    if (!conn) {
+        nl_conn_hold(self->conn);
+        conn = nlpy_conn_wrap(self->link, self->conn);
+        if (!conn)
+            return NULL;
+        if (!atomic_compare_exchange_strong(&self->py_conn, &made_meanwhile, conn)) {   /* where there is no GIL */
+            Py_DECREF(conn);
+            conn = made_meanwhile;
+        }
+    }
+    return Py_NewRef(conn);
+}
+
 static PyObject *Request_get_message(nlpy_request *self, void *Py_UNUSED(closure))
 {
-    return nlpy_typed_call(self->state, TYPED_PACKET_MESSAGE, self->packet, NULL, NULL);
+    return nlpy_typed_call(self->link->state, TYPED_PACKET_MESSAGE, self->packet, NULL, NULL);
 }
 
 static PyObject *Request_repr(nlpy_request *self)
 {
-    return PyUnicode_FromFormat("<neolink.Request %R on %R>", self->packet, self->conn);
+    PyObject *conn = Request_get_conn(self, NULL), *text;
+
+    if (!conn)
+        return NULL;
+    text = PyUnicode_FromFormat("<neolink.Request %R on %R>", self->packet, conn);
+    Py_DECREF(conn);
+    return text;
 }
 
 static PyMethodDef Request_methods[] = {
@@ -109,12 +131,13 @@ static PyMethodDef Request_methods[] = {
 };
 
 static PyMemberDef Request_members[] = {
-    {"conn", T_OBJECT, offsetof(nlpy_request, conn), READONLY, "The Conn the peer opened."},
-    {"packet", T_OBJECT, offsetof(nlpy_request, packet), READONLY, "The packet it was opened with."},
+    /* _EX, though it is never NULL: the interpreter has a fast path for those. */
+    {"packet", T_OBJECT_EX, offsetof(nlpy_request, packet), READONLY, "The packet it was opened with."},
     {NULL, 0, 0, 0, NULL},
 };
 
 static PyGetSetDef Request_getset[] = {
+    {"conn", (getter)Request_get_conn, NULL, "The Conn the peer opened.", NULL},
     {"message", (getter)Request_get_message, NULL, "The packet as a typed message.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -42,6 +42,10 @@ int nlpy_deadline(PyObject *timeout, int64_t *deadline_ns)
 {
     int64_t ns;
 
+    if (!timeout) {                         /* most calls */
+        *deadline_ns = NL_FOREVER;
+        return 0;
+    }
     if (nlpy_duration(timeout, "timeout", &ns) < 0)
         return -1;
     if (ns == NL_FOREVER)
@@ -56,5 +60,7 @@ int nlpy_timeout(const char *function, PyObject *const *args, Py_ssize_t nargs, 
     const nlpy_signature sig = {function, {"timeout", NULL}, 0, 1, NULL};
     PyObject *arg[NLPY_ARGS_MAX];
 
+    if (nargs == 0 && !kwnames)
+        return nlpy_deadline(NULL, deadline_ns);
     return nlpy_args(&sig, args, nargs, kwnames, arg) < 0 ? -1 : nlpy_deadline(arg[0], deadline_ns);
 }
