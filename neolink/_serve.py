@@ -161,14 +161,15 @@ def serve(link: NodeLink, handler: RequestHandler, workers: int) -> None:
     """NodeLink.serve: the caller is one of the workers, and returns when the link ends."""
 
     def run(request: Request) -> None:
-        with request:
-            try:
-                value = handler(request)
-                if value is not None:
-                    request.reply(value)
-            except Exception as error:
-                if not is_own_end(error, request.conn):
-                    report(error)
+        try:
+            value = handler(request)
+            if value is not None:
+                request.reply(value)
+        except Exception as error:
+            if not is_own_end(error, request.conn):
+                report(error)
+        finally:
+            request.close()                 # `with` would make two method objects for each request
 
     try:
         if workers == 1:
