@@ -4,12 +4,13 @@
 Nothing here sleeps to get lucky: `until` polls a condition with a deadline and fails when it is over; `Background` is a
 thread whose result, or exception, the test asks for.
 """
+import contextlib
 import os
 import re
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,26 @@ def kick(link: neolink.NodeLink, noticed: Callable[[], object], threads: int = 1
         end = time.monotonic() + 1
         while not noticed() and time.monotonic() < end:
             time.sleep(0.001)
+
+
+@contextlib.contextmanager
+def alarm(action: Callable[[], object], seconds: float = 0.05) -> Iterator[None]:
+    """SIGALRM after so long, for which action() runs; and again until it ran, for the reason that kick() has."""
+    ran: list[object] = []
+
+    def on_signal(*_: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if not ran:
+            ran.append(True)
+            action()
+
+    before = signal.signal(signal.SIGALRM, on_signal)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds, 0.5)
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def descriptors() -> int:

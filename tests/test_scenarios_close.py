@@ -25,7 +25,7 @@ from scenario_kit import (
     stuff,
     tcp_pair,
 )
-from support import PATIENCE, Background, until, waiting, within
+from support import PATIENCE, Background, kick, until, waiting, within
 
 import neolink
 
@@ -286,13 +286,14 @@ def test_s09_close_in_a_callback_a_finalizer_and_a_signal_handler():
     assert client.closed and server.closed
 
     client, server = neolink.pair()
-    old = signal.signal(signal.SIGUSR1, lambda *_: client.close())
+    old = signal.signal(signal.SIGALRM, lambda *_: client.close())
     try:
-        Background(lambda: (waiting(client), signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)))
+        helper = Background(kick, client, lambda: client.closed)
         with pytest.raises(neolink.LinkClosed):
             client.recv1(timeout=PATIENCE)
+        helper.result()
     finally:
-        signal.signal(signal.SIGUSR1, old)
+        signal.signal(signal.SIGALRM, old)
         server.close()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from scenario_kit import ANSWER, REQUEST
-from support import PATIENCE, Background, until
+from support import PATIENCE, Background, alarm, until
 from tls_kit import HELLO, TlsPeer, context, house, trustme, two_ends
 
 import neolink
@@ -279,19 +279,14 @@ def test_s12_dial_is_interrupted_in_the_tls_handshake():
     class Enough(Exception):
         pass
 
-    def handler(number, frame):
+    def handler():
         raise Enough
 
-    before = signal.signal(signal.SIGALRM, handler)
-    try:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            signal.setitimer(signal.ITIMER_REAL, 0.05)
-            begin = time.monotonic()
-            with pytest.raises(Enough):
-                neolink.dial(server.getsockname(), wire="M", tls=house().good.tls(), timeout=PATIENCE)
-            assert time.monotonic() - begin < PATIENCE / 2
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    with socket.create_server(("127.0.0.1", 0)) as server, alarm(handler):
+        begin = time.monotonic()
+        with pytest.raises(Enough):
+            neolink.dial(server.getsockname(), wire="M", tls=house().good.tls(), timeout=PATIENCE)
+        assert time.monotonic() - begin < PATIENCE / 2
 
 
 @pytest.mark.parametrize("role", ["client", "server"])
