@@ -217,7 +217,8 @@ static struct sockaddr *address_of(int fd, int (*get)(int, struct sockaddr *, so
     return copy;
 }
 
-/* Trying before sleeping needs a second processor, or the peer could not answer meanwhile. */
+/* Trying before sleeping needs a second processor, or the peer could not answer meanwhile. And with one, threads that are
+ * woken together run one after the other by themselves. */
 static bool have_two_cpus(void)
 {
     cpu_set_t set;
@@ -252,6 +253,7 @@ static void link_init(nl_link *link, const nl_link_config *config) NL_UNSHARED
                   : config->wire == NL_WIRE_2016 ? NL_ROUTE_STREAM : NL_ROUTE_NEO;
     link->accept = config->accept;
     link->raw = config->raw;
+    link->in_turn = config->in_turn && have_two_cpus();
     link->next_id = (config->first_id & ~1u) | (config->role == NL_CLIENT);
     link->rx.spin_ns = have_two_cpus() ? config->limits.spin_ns : 0;
     if (link->rx.spin_ns > NL_RCVTIMEO_NS)              /* so is this; and meanwhile nobody can wake the leader */

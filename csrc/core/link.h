@@ -56,11 +56,12 @@ extern nl_lock_class nl_link_mu, nl_rx_token;
 typedef struct nl_waiter {
     nl_list     all NL_MU;              /* in link.rx.waiters while it waits */
     nl_list     on NL_MU;               /* in the list of what it waits for, until woken */
-    nl_list     posted NL_MU;           /* in link.posted, from its post until the lock is let go of */
+    nl_list     posted NL_MU;           /* in link.posted, from its post until it is called */
     bool        ready NL_MU;            /* woken for its own sake */
     bool        leader NL_MU;           /* holds, or was handed, the read token */
     bool        asleep NL_MU;           /* on the futex; a leader is not, and costs its waker no system call */
     bool        coming NL_MU;           /* was posted asleep, and has not had the lock since */
+    bool        called NL_MU;           /* nor since FUTEX_WAKE was made for it */
     bool        stays;                  /* [const] until ready only the link's end frees it, and that by a shutdown */
     int         wake_fd NL_MU;          /* >= 0: it sleeps in poll and this wakes it */
     atomic_uint word;                   /* futex: 1 when posted */
@@ -159,6 +160,7 @@ struct nl_link {
     nl_list      close_waiters NL_MU;   /* threads in close */
     nl_list      posted NL_MU;          /* sleepers that nl_link_unlock has to wake */
     unsigned     coming NL_MU;          /* waiters that were posted asleep and have not had the lock since */
+    unsigned     called NL_MU;          /* of them, those for which FUTEX_WAKE was made */
 
     nl_rx        rx;
     nl_tx        tx;
@@ -187,7 +189,7 @@ struct nl_link {
     nl_wire      wire;
     nl_routing   routing;
     nl_accept    accept;
-    bool         raw;
+    bool         raw, in_turn;          /* [const] */
     struct sockaddr *local, *peer;      /* one allocation each, of local_len and peer_len bytes */
     socklen_t    local_len, peer_len;
 };

@@ -33,6 +33,13 @@
  *   not for memory. The worst is a wake-up for another futex that has come to live there, and whoever sleeps on a
  *   futex, here and in the C library, looks again at what he waits for.
  *
+ * One after the other
+ *   Threads that all need a lock of their caller's next, Python's GIL, gain nothing by waking together on several
+ *   processors: one gets it, and the others sleep again, each for the price of a switch. On a link that was told so
+ *   (in_turn) only one that was called is on its way at a time, and calls the next when it lets go of the link's lock:
+ *   before it wants that of its caller. It needs a processor to come that far, and nothing else, so whoever is left on
+ *   link.posted has somebody on the way who will call it. A thread that gets the read token is called at once.
+ *
  * Strays
  *   A packet that nobody wants is cheap, and how many there are is for the peer to say. So they are charged what they
  *   take, in nanoseconds and by estimate, since a clock for each would double it; and a link whose strays took more than
@@ -66,7 +73,7 @@ void nl_waiter_init(nl_waiter *w) NL_UNSHARED
     nl_list_init(&w->all);
     nl_list_init(&w->on);
     nl_list_init(&w->posted);
-    w->ready = w->leader = w->asleep = w->coming = w->stays = false;
+    w->ready = w->leader = w->asleep = w->coming = w->called = w->stays = false;
     w->wake_fd = -1;
     atomic_init(&w->word, 0);
 }
@@ -79,7 +86,7 @@ static void waiter_post_locked(nl_link *link, nl_waiter *w) NL_LOCKED
         HAND_ON(post_eventfd, eventfd_write(w->wake_fd, 1));
     } else if (w->asleep) {
         nl_list_del(&w->posted);
-        HAND_ON(post_futex, nl_list_push(&link->posted, &w->posted));
+        HAND_ON(post_futex, nl_list_push(link->in_turn && w->leader ? link->posted.next : &link->posted, &w->posted));
         link->coming += !w->coming;
         w->coming = true;
     }
@@ -90,13 +97,16 @@ void nl_waiters_unlock(nl_link *link) NL_RELEASE(nl_link_mu) NL_UNCHECKED
     atomic_uint *words[BATCH];
     size_t n = 0;
 
-    while (!nl_list_empty(&link->posted)) {
+    while (n < BATCH && !nl_list_empty(&link->posted)) {        /* one of those called wakes who is beyond */
         nl_waiter *w = NL_ITEM(link->posted.next, nl_waiter, posted);
+        if (link->in_turn && link->called && !w->leader) {
+            link->stats.wakes_left++;
+            break;
+        }
         nl_list_del(&w->posted);
-        if (n < BATCH)
-            words[n++] = &w->word;
-        else
-            sys_futex_wake(&w->word, 1);
+        link->called += !w->called;
+        w->called = true;
+        words[n++] = &w->word;
     }
     pthread_mutex_unlock(&link->mu);
     for (size_t i = 0; i < n; i++)
@@ -116,6 +126,10 @@ int nl_waiter_sleep_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
     nl_list_del(&w->posted);
     w->asleep = false;
     atomic_store_explicit(&w->word, 0, memory_order_relaxed);
+    if (w->called) {
+        w->called = false;
+        HAND_ON(waiter_came, link->called--);       /* the next is called when the lock is let go of */
+    }
     if (w->coming) {
         w->coming = false;
         link->coming--;

@@ -144,6 +144,8 @@ typedef struct nl_link_config {
     nl_limits  limits;
     int        version;         /* protocol number agreed on, -1: none */
     bool       raw;             /* packets as they come, no routing: only send_packet and recv_packet */
+    bool       in_turn;         /* with two processors: threads that are woken together come one after the other, since
+                                 * each needs a lock of the caller's next, such as Python's GIL */
     uint32_t   first_id;        /* tests near the end of the id range; made of the role's parity; 0: usual */
     nl_tls_ctx *tls;            /* NULL: plain */
     nl_keepalive keepalive;
@@ -196,7 +198,7 @@ typedef struct nl_stats {
     uint64_t late_answers, ignored_packets, refused_conns;
     /* how the work was shared: for tests and benchmarks */
     uint64_t rx_takes, rx_handovers, rx_arms, poller_reads, poller_idle_wakeups, tx_turns, tx_handoffs, tx_for_others,
-             spins, spin_hits, waiters, inside, throttles;
+             spins, spin_hits, waiters, inside, throttles, wakes_left;
 } nl_stats;
 void nl_link_stats(nl_link *link, nl_stats *out);       /* one consistent snapshot */
 

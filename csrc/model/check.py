@@ -53,6 +53,8 @@ SMALL = QUICK | {
     "full": "ASKERS=0 NOTIFIERS=1 NOTES=4 ENDERS=1 MUTE=1",
     "broken": "ASKERS=1 NOTIFIERS=1 FAILS=1",
     "waits": "ASKERS=1 ENDERS=1 PUSHES=2",
+    "turns": "ASKERS=2 IN_TURN=1",
+    "herd": "ASKERS=0 RECEIVERS=2 IMPATIENT=1 IN_TURN=1",
 }
 LARGE = {
     "pours": "ASKERS=0 RECEIVERS=1 NOTIFIERS=1 STRAYS=2 SOCKET=2 CROWD=1",
@@ -61,9 +63,11 @@ LARGE = {
     "mixed": "ASKERS=1 RECEIVERS=1 ENDERS=1",
     "writers": "ASKERS=0 NOTIFIERS=2 NOTES=2 PEER_MAY_END=1",
     "closers": "ASKERS=0 NOTIFIERS=1 ENDERS=2 IMPATIENT=1",
+    "queue": "ASKERS=0 RECEIVERS=3 PEER_MAY_END=1 IN_TURN=1",
+    "rows": "ASKERS=1 RECEIVERS=1 ENDERS=1 IN_TURN=1",
 }
 ALL = SMALL | LARGE
-LIVE = ["close", "strays", "blocks", "rest", "mute", "silent", "two", "over", "unix", "asks", "recv"]
+LIVE = ["close", "strays", "blocks", "rest", "mute", "silent", "two", "over", "unix", "asks", "recv", "turns", "herd"]
 # What is not needed for that nothing stands still or turns for ever, but saves time: docs/model.rst says why.
 SPARED = ["rx_give_hand_over"]
 HASH_BITS = 22

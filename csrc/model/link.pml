@@ -60,6 +60,9 @@
 #ifndef CROWD
 #define CROWD 0             /* any packet may wait for others, as that of a notification in a burst */
 #endif
+#ifndef IN_TURN
+#define IN_TURN 0           /* of those that are woken together one is called at a time, by the one before it */
+#endif
 #ifndef UNIX
 #define UNIX 0              /* close cannot free a sleeping reader by shutting the socket down */
 #endif
@@ -104,7 +107,8 @@ typedef nl_waiter {
     bool ready, leader, asleep;
     bool stays;             /* only the link's end frees it */
     bool wake_fd, eventfd;  /* it polls an eventfd; that is written */
-    bool word, futex        /* posted; the kernel has it asleep on the word */
+    bool word, futex;       /* posted; the kernel has it asleep on the word */
+    bool called             /* FUTEX_WAKE was made for it, and it has not had the lock since; kept if IN_TURN */
 }
 
 bool  mu;
@@ -126,6 +130,8 @@ byte  tx_bytes;
 bool  corked;
 
 nl_waiter w[THREADS];
+byte  posted;                       /* sleepers that nl_link_unlock has to wake, as bits */
+byte  called;
 byte  ask_conn[THREADS];            /* the ask that is in the table, plus one; 0: none */
 bool  ask_answer[THREADS];
 bool  ask_waiter[THREADS];
@@ -177,7 +183,7 @@ inline waiter_post_locked(i)
     w[i].word = true;
     if
     :: w[i].wake_fd -> w[i].eventfd = true                      /* knock post_eventfd */
-    :: !w[i].wake_fd && w[i].asleep -> posts = posts | (1 << (i))       /* knock post_futex */
+    :: !w[i].wake_fd && w[i].asleep -> posted = posted | (1 << (i))     /* knock post_futex */
     :: else
     fi
 }
@@ -196,9 +202,29 @@ inline sys_futex_wake()         /* for the first of `posts` */
     }
 }
 
+/* Takes with it whom it wakes, the next leader first; where they come in turn, one of the others when none is called. */
 inline nl_link_unlock()
 {
-    mu = false;
+    d_step {
+        x = 0;
+        do
+        :: x < 2 * THREADS ->
+            if
+            :: (posted & (1 << (x % THREADS))) && (x < THREADS -> w[x % THREADS].leader : !IN_TURN || !called) ->
+                posted = posted - (1 << (x % THREADS));
+                posts = posts | (1 << (x % THREADS));
+                if
+                :: IN_TURN && !w[x % THREADS].called -> w[x % THREADS].called = true; called++
+                :: else
+                fi
+            :: else
+            fi;
+            x++
+        :: else -> break
+        od;
+        x = 0;
+        mu = false
+    }
     do
     :: posts -> sys_futex_wake()
     :: else -> break
@@ -261,7 +287,14 @@ inline nl_waiter_sleep_locked(i)
     atomic {
         nl_link_lock();
         w[i].asleep = false;
-        w[i].word = false
+        w[i].word = false;
+        posted = posted & ~(1 << (i));
+        if
+        :: w[i].called ->
+            w[i].called = false;
+            called--                        /* knock waiter_came */
+        :: else
+        fi
     }
 }
 
@@ -574,6 +607,8 @@ inline nl_conn_push_locked()
         nl_waiter_wake_locked(RECEIVER0 % THREADS)          /* knock conn_push_wake */
     :: RECEIVERS > 1 && w[(RECEIVER0 + 1) % THREADS].on == CONN_WAITERS ->
         nl_waiter_wake_locked((RECEIVER0 + 1) % THREADS)    /* knock conn_push_wake */
+    :: RECEIVERS > 2 && w[(RECEIVER0 + 2) % THREADS].on == CONN_WAITERS ->
+        nl_waiter_wake_locked((RECEIVER0 + 2) % THREADS)    /* knock conn_push_wake */
     :: else
     fi
 }

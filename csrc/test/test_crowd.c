@@ -27,16 +27,24 @@ static void job_ask_often(job *j)
     }
 }
 
-/* The peer answers whoever has asked in one write, so one read wakes them all. */
-static void test_all_are_woken(void **state)
+/* Also where the test has one processor only. */
+static void set_in_turn(nl_link *link, bool in_turn)
 {
-    (void)state;
+    nl_link_lock(link);
+    link->in_turn = in_turn;
+    nl_link_unlock(link);
+}
+
+/* The peer answers whoever has asked in one write, so one read wakes them all. */
+static void all_are_woken(bool in_turn)
+{
     for_each_kind(k) {
         nl_link_config c = config_of(NL_CLIENT, *k);
         int peer;
         nl_link *link = link_and_peer(&c, true, &peer);
         job j[ASKERS];
 
+        set_in_turn(link, in_turn);
         for (int i = 0; i < ASKERS; i++) {
             j[i] = (job){ .link = link };
             job_start(&j[i], job_ask_often);
@@ -53,11 +61,90 @@ static void test_all_are_woken(void **state)
             job_join(&j[i]);
         must(stats_of(link).packets_received == ASKERS * ROUNDS && stats_of(link).waiters == 0);
         nl_link_lock(link);
-        must(link->coming == 0 && nl_list_empty(&link->posted));
+        must(link->coming == 0 && link->called == 0 && nl_list_empty(&link->posted));
         nl_link_unlock(link);
         close(peer);
         link_free(link);
     }
+}
+
+static void test_all_are_woken(void **state)
+{
+    (void)state;
+    all_are_woken(false);
+    all_are_woken(true);
+}
+
+static bool is_left(nl_link *link, nl_waiter *w) NL_LOCKED
+{
+    (void)link;
+    return !nl_list_empty(&w->posted);
+}
+
+/* Where they come in turn, one that was woken calls the next when it has had the lock (waiter_came); the next leader waits
+ * for nobody. The waiters are threads that came to nl_waiter_sleep_locked() and no further. */
+static void test_in_turn(void **state)
+{
+    (void)state;
+    for (int in_turn = 0; in_turn < 2; in_turn++) {
+        nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+        nl_waiter w[4];
+        int peer;
+        nl_link *link = link_and_peer(&c, false, &peer);
+
+        set_in_turn(link, in_turn);
+        nl_link_lock(link);
+        for (int i = 0; i < 4; i++) {
+            nl_waiter_init(&w[i]);
+            w[i].asleep = true;
+            w[i].leader = i == 3;
+            nl_waiter_wake_locked(link, &w[i]);
+        }
+        must(link->coming == 4 && link->called == 0);
+        nl_link_unlock(link);
+        nl_link_lock(link);
+        must(link->called == (in_turn ? 1 : 4) && w[3].called && is_left(link, &w[0]) == in_turn);
+        for (int i = 3; i >= 0; i--) {
+            /* the leader comes, and then, out of turn, who lost patience before it was called */
+            must(nl_waiter_sleep_locked(link, &w[i], in_ms(PATIENCE_MS)) == 0);
+            must(!w[i].called && !is_left(link, &w[i]) && link->coming == (unsigned)i);
+            nl_link_unlock(link);
+            nl_link_lock(link);
+            must(link->called == (in_turn ? i > 0 : i));
+            must(!in_turn || i == 0 || w[0].called);
+        }
+        nl_link_unlock(link);
+        close(peer);
+        link_free(link);
+    }
+}
+
+static void test_in_turn_is_asked_for(void **state)
+{
+    cpu_set_t all, one;
+    int first = 0;
+
+    (void)state;
+    must(sched_getaffinity(0, sizeof all, &all) == 0);
+    while (!CPU_ISSET(first, &all))
+        first++;
+    CPU_ZERO(&one);
+    CPU_SET(first, &one);
+    for (int asked = 0; asked < 2; asked++) {
+        for (int alone = 0; alone < 2; alone++) {
+            nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+            nl_link *link;
+            int peer;
+
+            must(sched_setaffinity(0, sizeof all, alone ? &one : &all) == 0);
+            c.in_turn = asked;
+            link = link_and_peer(&c, false, &peer);
+            must(link->in_turn == (asked && !alone && CPU_COUNT(&all) > 1));
+            close(peer);
+            link_free(link);
+        }
+    }
+    must(sched_setaffinity(0, sizeof all, &all) == 0);
 }
 
 /* A link for which `n` woken threads are on their way. */
@@ -204,8 +291,8 @@ static void test_close_with_a_crowd(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_all_are_woken), TEST(test_last_one_writes), TEST(test_others_count), TEST(test_starved_thread),
-        TEST(test_no_crowd), TEST(test_close_with_a_crowd),
+        TEST(test_all_are_woken), TEST(test_in_turn), TEST(test_in_turn_is_asked_for), TEST(test_last_one_writes),
+        TEST(test_others_count), TEST(test_starved_thread), TEST(test_no_crowd), TEST(test_close_with_a_crowd),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
