@@ -87,3 +87,6 @@ class LinkStats(NamedTuple):
     """Gauge: calls that are in the link."""
     throttles: int
     """How often reading paused because packets nobody wants took more than Limits.stray_share."""
+    wakes_left: int
+    """How often threads that were to be woken were left to one that was on its way, to be woken by it: they come one
+    after the other where the process may use two processors, since they would only meet again at the GIL."""

@@ -1,5 +1,6 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
-"""Limits.spin_seconds: when a waiting thread tries the socket before it sleeps, told by the link's counters."""
+"""What a second processor changes: when a waiting thread tries the socket before it sleeps (Limits.spin_seconds), and that
+threads woken together come one after the other. Told by the link's counters."""
 import ctypes
 import os
 import socket
@@ -9,7 +10,7 @@ import sys
 import sysconfig
 
 import pytest
-from support import Background
+from support import Background, waiting
 
 import neolink
 
@@ -101,6 +102,34 @@ def test_one_processor_is_off():
     os.sched_setaffinity(0, {min(before)})
     try:
         assert stats_of_asks().spins == 0
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def wakes_left():
+    """The counter, after one write of the peer had answers for many threads."""
+    askers = 8
+    ours, theirs = socket.socketpair()
+    with theirs, neolink.NodeLink(ours, "client") as link:
+        threads = [Background(link.ask, 0x2E) for _ in range(askers)]
+        waiting(link, askers)
+        requests = [HEAD.unpack(theirs.recv(HEAD.size, socket.MSG_WAITALL)) for _ in range(askers)]
+        theirs.sendall(b"".join(HEAD.pack(conn_id, code | 0x8000, HEAD.size) for conn_id, code, _ in requests))
+        assert {answer.conn_id for answer in [thread.result() for thread in threads]} == {r[0] for r in requests}
+        return link.stats().wakes_left
+
+
+@many_processors
+@needs_gil
+def test_threads_come_one_after_the_other():
+    assert wakes_left() > 0
+
+
+def test_all_come_at_once_on_one_processor():
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        assert wakes_left() == 0
     finally:
         os.sched_setaffinity(0, before)
 

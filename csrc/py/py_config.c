@@ -398,6 +398,9 @@ int nlpy_link_config(nlpy_state *state, const nlpy_options *options, nl_link_con
 {
     int word;
 
+#ifndef Py_GIL_DISABLED
+    config->in_turn = true;
+#endif
     if (options->wire) {
         if ((word = word_of("wire", options->wire, wire_words)) < 0)
             return -1;
