@@ -81,8 +81,8 @@ static bool is_left(nl_link *link, nl_waiter *w) NL_LOCKED
     return !nl_list_empty(&w->posted);
 }
 
-/* Where they come in turn, one that was woken calls the next when it has had the lock (waiter_came); the next leader waits
- * for nobody. The waiters are threads that came to nl_waiter_sleep_locked() and no further. */
+/* Where they come in turn, one that was woken calls the next when it has had the lock (waiter_came); the next leader
+ * waits for nobody. The waiters are threads that came to nl_waiter_sleep_locked() and no further. */
 static void test_in_turn(void **state)
 {
     (void)state;
@@ -110,7 +110,7 @@ static void test_in_turn(void **state)
             must(!w[i].called && !is_left(link, &w[i]) && link->coming == (unsigned)i);
             nl_link_unlock(link);
             nl_link_lock(link);
-            must(link->called == (in_turn ? i > 0 : i));
+            must(link->called == (unsigned)(in_turn ? i > 0 : i));
             must(!in_turn || i == 0 || w[0].called);
         }
         nl_link_unlock(link);
@@ -122,7 +122,7 @@ static void test_in_turn(void **state)
 static void test_in_turn_is_asked_for(void **state)
 {
     cpu_set_t all, one;
-    int first = 0;
+    size_t first = 0;
 
     (void)state;
     must(sched_getaffinity(0, sizeof all, &all) == 0);
