@@ -89,6 +89,24 @@ class Background:
         return self._outcome
 
 
+def serve_who_asks(listener: neolink.Listener, answer: Callable[[neolink.Request], neolink.Packet | None]) -> None:
+    """Accept and serve one link after the other until somebody has asked: on auto a dialer that had to wait for the
+    processor leaves one connection for another."""
+    asked: list[neolink.Request] = []
+
+    def handler(request: neolink.Request) -> neolink.Packet | None:
+        asked.append(request)
+        return answer(request)
+
+    while not asked:
+        with listener.accept(timeout=PATIENCE) as link:
+            try:
+                link.serve(handler)
+            except neolink.LinkDown:
+                if asked:
+                    raise
+
+
 def waiting(link: neolink.NodeLink, threads: int = 1) -> None:
     """Return when that many threads wait on the link."""
     until(lambda: link.stats().waiters >= threads, f"{threads} waiting threads")

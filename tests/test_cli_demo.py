@@ -9,7 +9,7 @@ import sys
 import pytest
 from leaks import balanced  # noqa: F401
 from scenario_kit import ANSWER, WIRES
-from support import PATIENCE, Background
+from support import PATIENCE, Background, serve_who_asks
 
 import neolink
 from neolink.cli import main
@@ -30,13 +30,12 @@ def program(*args: str) -> subprocess.CompletedProcess[str]:
 
 
 def serve_one(listener: neolink.Listener, wire: str) -> None:
-    """A node that answers Ping with Pong and everything else with an Error-like answer."""
-    with listener.accept(timeout=PATIENCE) as link:
-        def answer(request):
-            code = request.packet.code
-            return neolink.Packet(code | 0x8000 if code == PING[wire] else ANSWER, request.packet.payload)
+    """A node that answers Ping with Pong and everything else with an Error-like answer, to the first who asks."""
+    def answer(request):
+        code = request.packet.code
+        return neolink.Packet(code | 0x8000 if code == PING[wire] else ANSWER, request.packet.payload)
 
-        link.serve(answer)
+    serve_who_asks(listener, answer)
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +67,20 @@ def test_demo_on_loopback(wire, capsys):
         "listening", "linked", "one by one", "16 threads", "ask_many", "notify_many", "closed",
         "cluster", "cluster", "node", "node", "node", "node", "pt", "ids", "store", "load", "add", "tweak", "pt"]
     assert f"wire {spoken}" in out and "cleanly" in out and "nothing left queued (0)" in out
+
+
+def test_demo_dials_the_wire_that_it_listens_on(monkeypatch):
+    """On auto a dialer that had to wait for the processor leaves one connection for another, and the demo has both ends
+    of one."""
+    really_dial, wires = neolink.dial, []
+
+    def dial(address, **options):
+        wires.append(options.get("wire"))
+        return really_dial(address, **options)
+
+    monkeypatch.setattr(neolink, "dial", dial)
+    assert main(["demo", "--seconds", "0"]) == 0
+    assert wires[0] == "M"
 
 
 def test_demo_with_tls(certificates, capsys):

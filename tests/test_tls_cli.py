@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
 """neolink ping and demo with --tls CA CERT KEY."""
 import pytest
-from support import PATIENCE, Background
+from support import Background, serve_who_asks
 from tls_kit import house
 
 import neolink
@@ -9,9 +9,8 @@ from neolink import cli
 
 
 def answer(listener: neolink.Listener) -> None:
-    """One link; every request gets an answer with its own code."""
-    with listener.accept(PATIENCE) as link:
-        link.serve(lambda request: neolink.Packet(request.packet.code | 0x8000, b"\x90"))
+    """Who asks first; every request gets an answer with its own code."""
+    serve_who_asks(listener, lambda request: neolink.Packet(request.packet.code | 0x8000, b"\x90"))
 
 
 def test_ping(capsys):

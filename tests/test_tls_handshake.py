@@ -401,7 +401,7 @@ def test_a_crowd_of_hostile_handshakes_holds_up_nobody(caplog):
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(neolink.listen("127.0.0.1:0", tls=tls, handshake_timeout=PATIENCE))
         established = Background(listener.accept)
-        link = stack.enter_context(neolink.dial(listener.address, tls=tls, timeout=PATIENCE))
+        link = stack.enter_context(neolink.dial(listener.address, tls=tls, wire="M", timeout=PATIENCE))
         server = stack.enter_context(established.result())
         server.handle_new_conn(lambda conn: [conn.send(ANSWER) for _ in conn])
         for number in range(300):

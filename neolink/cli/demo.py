@@ -48,6 +48,7 @@ def on_loopback(args: argparse.Namespace) -> int:
     with neolink.listen("127.0.0.1:0", wire=wire, version=args.protocol, tls=tls) as listener:
         say("listening", _peer.address_text(listener.address))
         args.address = listener.address
+        args.wire = wire            # on auto the dialer might leave one connection for another, and accept would give that
         with _peer.dial(args) as link, listener.accept(timeout=args.timeout) as served:
             say("linked", f"{_peer.address_text(link.local_address)} to {_peer.address_text(link.peer_address)}: "
                           f"{_peer.wire_text(link)}, handshake done" + (", TLS" if tls else ""))
