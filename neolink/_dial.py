@@ -30,9 +30,11 @@ def dial(address: Address, *, timeout: float | None = DIAL_SECONDS, tls: _core.T
 
     `address` is "host:port", "[::1]:port", "unix:/path" or a socket address tuple; of several ("a:1 b:1" or
     "a:1,b:1") the first that answers is taken. On `wire` "auto" it finds out what the node speaks, and may connect up to
-    three times for that, since a node that is silent for 100 ms to an opening of wire M may be one of NEO/go: who knows
-    the wire gives it. Raises Timeout when the time is over, HandshakeError when somebody was reached who is no NEO node
-    we can talk to, DialError when nobody was reached.
+    three times for that: a node that says nothing, for 500 ms not even to an opening of wire M, may be one of NEO/go,
+    which wants another connection. Who knows the wire gives it.
+
+    Raises Timeout when the time is over, HandshakeError when somebody was reached who is no NEO node we can talk to,
+    DialError when nobody was reached.
     """
     deadline = Deadline(_checked(timeout))
     failures: list[tuple[str, Exception]] = []
