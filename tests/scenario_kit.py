@@ -288,18 +288,23 @@ def cost(work: Callable[[], object], cpu_clock: Callable[[], float] = time.proce
     return Cost(cpu_clock() - cpu, time.perf_counter() - wall)
 
 
-def keeps_its_rate(solo: Callable[[], Cost], loaded: Callable[[], Cost], share: float = 0.9,
-                   wall_share: float = 0.5) -> bool:
+def keeps_its_rate(solo: Callable[[], Cost], loaded: Callable[[], Cost], share: float = 0.9, wall_share: float = 0.5,
+                   trade: Callable[[], object] = lambda: None) -> bool:
     """Whether a turn of `loaded` is done at that share of the rate of `solo` or more.
 
     A round is some turns of each, alternating; what is saved in one may be paid in the next, so their sums are compared.
+    In each half of a round `trade` makes the two change places. Of two pairs of links that do the same, with nothing
+    queued, one may take up to a third more than the other for as long as they live (it is so in one process of five,
+    and either of them); this way each has been the one with the load for half of what is compared.
     """
     ways = solo, loaded
     took: tuple[list[Cost], list[Cost]] = [], []
 
     def rate() -> float:
         for n in range(8):
-            for which in ((0, 1), (1, 0))[n % 2]:
+            if n % 4 == 0:
+                trade()
+            for which in ((0, 1), (1, 0))[(n + n // 4) % 2]:    # each comes first after one of the trades
                 took[which].append(ways[which]())
         alone, with_it = (sum(each.cpu for each in costs[-8:]) for costs in took)
         return alone / with_it

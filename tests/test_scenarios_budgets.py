@@ -7,6 +7,7 @@ import pytest
 from leaks import at_rest, balanced  # noqa: F401
 from scenario_kit import (
     ANSWER,
+    Cost,
     NOTIFY,
     REQUEST,
     body,
@@ -125,6 +126,21 @@ def test_s44_work_that_takes_longer_has_not_kept_its_rate(extra, kept):
     assert keeps_its_rate(lambda: cost(lambda: spent(0.0002)), lambda: cost(lambda: (spent(0.0002), extra()))) is kept
 
 
+@pytest.mark.parametrize("extra, kept", [(0.0, True), (0.00006, False)])
+def test_s44_who_is_slower_by_itself_has_kept_its_rate(extra, kept):
+    """One of two places takes twice as long, which is not what the load costs."""
+    load = 1
+
+    def trade() -> None:
+        nonlocal load
+        load = 1 - load
+
+    def turn(place: int) -> Cost:
+        return cost(lambda: spent((0.0001, 0.0002)[place] + extra * (place == load)))
+
+    assert keeps_its_rate(lambda: turn(1 - load), lambda: turn(load), trade=trade) is kept
+
+
 def never_read(client: neolink.NodeLink, server: neolink.NodeLink) -> tuple[neolink.Conn, neolink.Conn]:
     """A Conn of the client's that it will not read, and the server's end of it, to send on."""
     slow = client.new_conn()
@@ -132,16 +148,41 @@ def never_read(client: neolink.NodeLink, server: neolink.NodeLink) -> tuple[neol
     return slow, server.accept(timeout=PATIENCE)
 
 
+class Unread:
+    """A Conn of each of two links. Nobody reads that of the busy link, and half of the link's budget is queued on it."""
+
+    def __init__(self, *pairs: tuple[neolink.NodeLink, neolink.NodeLink]) -> None:
+        self.idle, self.busy = (client for client, _ in pairs)
+        self.ends = {client: never_read(client, server) for client, server in pairs}
+
+    def drain(self) -> None:
+        slow, _ = self.ends[self.busy]
+        while self.busy.stats().rx_bytes_queued:
+            slow.recv(timeout=PATIENCE)
+
+    def trade(self) -> None:
+        """The other link is the busy one."""
+        self.drain()
+        self.idle, self.busy = self.busy, self.idle
+        _, sender = self.ends[self.busy]
+        for _ in range(300):
+            sender.send(ANSWER, bytes(100_000))
+        until(lambda: self.busy.stats().rx_bytes_queued >= 30_000_000)
+
+    def close(self) -> None:
+        self.drain()
+        for slow, sender in self.ends.values():
+            slow.close()
+            sender.close()
+
+
 @pytest.mark.parametrize("batch, asks", [(1, 20), (100, 100)])
 def test_s44_others_keep_nine_tenths_of_their_rate(batch, asks):
     """A Conn that nobody reads holds half of the link's budget. That link and one without such a Conn take turns."""
-    with one_processor(), both_ends("N") as (idle, idle_server), both_ends("N") as (busy, busy_server):
-        slow, sender = never_read(busy, busy_server)
-        serving = [echo(idle_server), echo(busy_server)]
+    with one_processor(), both_ends("N") as one, both_ends("N") as other:
+        unread = Unread(one, other)
+        serving = [echo(server) for _, server in (one, other)]
         requests = [neolink.Packet(REQUEST, b"x" * 100)] * batch
-        for n in range(1, 301):
-            sender.send(ANSWER, bytes(100_000))
-            until(lambda n=n: busy.stats().rx_bytes_queued >= n * 100_000)
 
         def ask(client: neolink.NodeLink) -> None:
             for _ in range(asks // batch):
@@ -150,13 +191,12 @@ def test_s44_others_keep_nine_tenths_of_their_rate(batch, asks):
                 else:
                     client.ask_many(requests, timeout=PATIENCE)
 
-        assert keeps_its_rate(lambda: cost(lambda: ask(idle)), lambda: cost(lambda: ask(busy)))
-        assert busy.stats().rx_bytes_queued >= 30_000_000
-        slow.close()
-        sender.close()                              # its request was never read, so this is answered
-        until(lambda: busy_server.stats().tx_bytes_queued == 0)
-        for link, served in zip((idle, busy), serving, strict=True):
-            link.close()
+        assert keeps_its_rate(lambda: cost(lambda: ask(unread.idle)), lambda: cost(lambda: ask(unread.busy)),
+                              trade=unread.trade)
+        assert unread.busy.stats().rx_bytes_queued >= 30_000_000
+        unread.close()
+        for (client, _), served in zip((one, other), serving, strict=True):
+            client.close()
             served.result()
 
 
