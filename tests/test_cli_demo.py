@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 from leaks import balanced  # noqa: F401
@@ -12,6 +13,7 @@ from scenario_kit import ANSWER, WIRES
 from support import PATIENCE, Background, serve_who_asks
 
 import neolink
+from neolink import cli
 from neolink.cli import main
 
 pytestmark = pytest.mark.usefixtures("balanced")
@@ -222,6 +224,28 @@ def test_ctrl_c():
         _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, err
     assert "Traceback" not in err, err
+
+
+def test_ctrl_c_in_the_midst_of_a_lock(monkeypatch, capsys):
+    """It may interrupt threading where that holds a lock for an instant, and comes out as another exception."""
+    def interrupted(_):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            threading.Lock().release()
+
+    monkeypatch.setattr(cli, "_run", interrupted)
+    assert main([]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_bug_of_ours_has_its_traceback(monkeypatch):
+    def bug(_):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(cli, "_run", bug)
+    with pytest.raises(RuntimeError, match="a bug"):
+        main([])
 
 
 def test_the_reader_of_our_output_goes_away():

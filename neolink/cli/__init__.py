@@ -24,7 +24,7 @@ COMMANDS = {
     "ctl": "what neoctl does: look at a cluster and steer it",
 }
 
-EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_CTRL_C = 0, 1, 2, 130
 
 
 def _parser(wanted: str | None) -> argparse.ArgumentParser:
@@ -55,6 +55,13 @@ def _run(args: list[str]) -> int:
     return int(parsed.run(parsed))
 
 
+def _is_ctrl_c(error: BaseException | None) -> bool:
+    """Whether it is Ctrl-C, or what became of it on its way: where it interrupts a lock of threading's, a RuntimeError."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0 when it was done, 2 when it was called wrongly, others as documented."""
     from neolink import Error
@@ -63,11 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = _run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()              # here, where a reader that has gone can still be handled, and not at exit
         return status
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:             # the reader of our output has gone: nothing is left to say, not even at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
-    except (Error, OSError, ValueError) as error:
-        print(f"neolink: {error}", file=sys.stderr)
-        return EXIT_FAILED
+    except BaseException as error:
+        if _is_ctrl_c(error):
+            return EXIT_CTRL_C
+        if isinstance(error, BrokenPipeError):      # the reader of our output has gone: nothing is left to say, not even at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return EXIT_FAILED
+        if isinstance(error, (Error, OSError, ValueError)):
+            print(f"neolink: {error}", file=sys.stderr)
+            return EXIT_FAILED
+        raise
