@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import sysconfig
+import threading
 
 import pytest
 from support import Background, waiting
@@ -23,21 +24,30 @@ needs_gil = pytest.mark.skipif(sysconfig.get_config_var("Py_GIL_DISABLED"), reas
 
 
 # A plain peer, slower than any try: answers one request at a time until the end. A process of its own, for in ours it
-# would want the GIL, and what it costs to get that back makes a difference here.
+# would want the GIL, and what it costs to get that back makes a difference here. With the name of a thread's file in
+# /proc it answers when that thread sleeps.
 ECHO = """
 import socket, struct, sys
 sock, head = socket.socket(fileno=int(sys.argv[1])), struct.Struct(">IHI")
+
+def sleeps(name):
+    with open(name) as file:
+        return file.read().rpartition(")")[2].split()[0] == "S"
+
 while request := sock.recv(head.size, socket.MSG_WAITALL):
+    while sys.argv[2] and not sleeps(sys.argv[2]):
+        pass
     conn_id, code, length = head.unpack(request)
     sock.sendall(head.pack(conn_id, code | 0x8000, length))
 """
 
 
-def stats_of_asks(asks=ASKS, **limits):
+def stats_of_asks(asks=ASKS, when_asleep=False, **limits):
     """The client's counters after so many asks, one after the other, to a slow peer."""
     ours, theirs = socket.socketpair()
+    us = f"/proc/{os.getpid()}/task/{threading.get_native_id()}/stat" if when_asleep else ""
     with theirs:
-        peer = subprocess.Popen([sys.executable, "-c", ECHO, str(theirs.fileno())], pass_fds=[theirs.fileno()])
+        peer = subprocess.Popen([sys.executable, "-c", ECHO, str(theirs.fileno()), us], pass_fds=[theirs.fileno()])
     with peer, neolink.NodeLink(ours, "client", limits=neolink.Limits(**limits)) as link:
         for _ in range(asks):
             link.ask(0x2E)
@@ -60,8 +70,9 @@ def test_default_tries():
 
 @many_processors
 def test_misses_make_it_rare():
-    """A try of a nanosecond is one read, too early for this peer: after each miss twice as many asks do without."""
-    stats = stats_of_asks(spin_seconds=1e-9)
+    """A try of a nanosecond is one read, too early for this peer, who waits until we sleep: after each miss twice as many
+    asks do without."""
+    stats = stats_of_asks(spin_seconds=1e-9, when_asleep=True)
     assert 0 < stats.spins < ASKS / 4
 
 
