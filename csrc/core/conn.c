@@ -59,20 +59,27 @@ void nl_conn_trim_locked(nl_link *link)
     link->free_count = 0;
 }
 
-nl_conn *nl_conn_make_locked(nl_link *link, bool ours, uint32_t id)
+/* NL_EINVAL: the id is in use. */
+static nl_err enter_table_locked(nl_conn *conn, bool ours, uint32_t id) NL_LOCKED
+{
+    nl_link *link = conn->link;
+    nl_err e;
+
+    conn->id = id;
+    conn->ours = ours;
+    if ((e = nl_table_put(&link->table, nl_key(ours, id), conn)) == NL_OK && link->conns_made++ == 0)
+        nl_link_hold_memory(link);
+    return e;
+}
+
+nl_conn *nl_conn_of_peer_locked(nl_link *link, uint32_t id)
 {
     nl_conn *conn = conn_alloc_locked(link);
 
-    if (!conn)
-        return NULL;
-    conn->id = id;
-    conn->ours = ours;
-    if (nl_table_put(&link->table, nl_key(ours, id), conn) != NL_OK) {
+    if (conn && enter_table_locked(conn, false, id) != NL_OK) {
         conn_free_locked(conn);
-        return NULL;
+        conn = NULL;
     }
-    if (link->conns_made++ == 0)
-        nl_link_hold_memory(link);
     return conn;
 }
 
@@ -95,23 +102,31 @@ void nl_conn_hold(nl_conn *conn) { atomic_fetch_add_explicit(&conn->refs, 1, mem
 
 /* ---- ids -------------------------------------------------------------------------------------------------------- */
 
-/* The next id of our parity that is not in use; the counter wraps. limits.conns is far below the number of ids, so
- * there is one. */
+/* The next id of our parity; the counter wraps. limits.conns is far below the number of ids, so there is one that is not
+ * in use. */
+static uint32_t take_id_locked(nl_link *link) NL_LOCKED
+{
+    uint32_t id = link->next_id;
+
+    link->next_id += 2;
+    return id;
+}
+
 uint32_t nl_id_next_locked(nl_link *link)
 {
     nl_conn *conn;
     uint32_t id;
 
-    do {
-        id = link->next_id;
-        link->next_id += 2;
-    } while (nl_table_find(&link->table, nl_key(true, id), &conn) == NL_ENTRY_CONN);
+    do
+        id = take_id_locked(link);
+    while (nl_table_find(&link->table, nl_key(true, id), &conn) == NL_ENTRY_CONN);
     return id;
 }
 
 nl_err nl_conn_open_locked(nl_link *link, nl_conn **out)
 {
     nl_err e = nl_link_error_locked(link);
+    nl_conn *conn;
 
     if (e != NL_OK)
         return e;
@@ -119,8 +134,15 @@ nl_err nl_conn_open_locked(nl_link *link, nl_conn **out)
         return NL_EINVAL;
     if (link->table.conns >= link->limits.conns)
         return NL_ETOOMANY;
-    *out = nl_conn_make_locked(link, true, nl_id_next_locked(link));
-    return *out ? NL_OK : NL_ENOMEM;
+    if (!(conn = conn_alloc_locked(link)))
+        return NL_ENOMEM;
+    while ((e = enter_table_locked(conn, true, take_id_locked(link))) == NL_EINVAL)
+        ;                               /* the counter has wrapped, to a Conn that is still open */
+    if (e != NL_OK)
+        conn_free_locked(conn);
+    else
+        *out = conn;
+    return e;
 }
 
 nl_err nl_conn_new(nl_link *link, nl_conn **out)

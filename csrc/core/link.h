@@ -292,7 +292,7 @@ void   nl_route_locked(nl_link *link, nl_pkt *p) NL_LOCKED;
 
 /* ---- conn.c, ask.c */
 
-nl_conn *nl_conn_make_locked(nl_link *link, bool ours, uint32_t id) NL_LOCKED; /* in the table. NULL: no memory */
+nl_conn *nl_conn_of_peer_locked(nl_link *link, uint32_t id) NL_LOCKED; /* one that the peer opens. NULL: no memory */
 nl_err   nl_conn_open_locked(nl_link *link, nl_conn **out) NL_LOCKED; /* one of ours, with the next id; one reference */
 uint32_t nl_id_next_locked(nl_link *link) NL_LOCKED;
 void     nl_conn_unref_locked(nl_conn *conn) NL_LOCKED;         /* drops a reference; the last one ends the Conn */

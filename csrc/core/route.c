@@ -60,7 +60,7 @@ static void open_for_peer_locked(nl_link *link, nl_pkt *p) NL_LOCKED
 
     if (link->accept == NL_ACCEPT_QUEUE && !link->accept_closed && link->backlog_len < link->limits.accept_backlog &&
         link->table.conns < link->limits.conns)
-        conn = nl_conn_make_locked(link, false, p->pub.conn_id);
+        conn = nl_conn_of_peer_locked(link, p->pub.conn_id);
     if (!conn) {
         refuse_locked(link, p);
         return;

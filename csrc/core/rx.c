@@ -806,7 +806,7 @@ void nl_rx_timer(nl_link *link)
     nl_link_unlock(link);
 }
 
-/* An idle link keeps no block, no packets and no Conns for reuse, and no tombs that are due. */
+/* An idle link keeps no block, no packets and no Conns for reuse, no tombs that are due, and a small table. */
 static void rx_shrink_locked(nl_link *link) NL_LOCKED_READER
 {
     nl_rx *rx = &link->rx;
@@ -819,6 +819,7 @@ static void rx_shrink_locked(nl_link *link) NL_LOCKED_READER
     nl_pool_trim(link->pool);
     nl_conn_trim_locked(link);
     nl_table_expire(&link->table, sys_now_ns());
+    nl_table_trim(&link->table);
 }
 
 /* Is the link still unread since the last sweep? Then it is idle: shrink it and watch. A link in use stays on the list;

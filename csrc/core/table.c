@@ -11,32 +11,31 @@
 #define TAG_CLOSED 1u
 #define TAG_LATE   2u
 #define CAP_MIN    ((size_t)8)
-#define CAP_LOW    ((size_t)64)         /* never shrinks below this: what comes and goes in batches grows it again */
+#define CAP_KEPT   ((size_t)1024)       /* stays so large until it is trimmed: what came in a batch comes again */
 
 static size_t home(const nl_table *t, uint64_t key)     /* Fibonacci hashing: ids come in steps of two */
 {
     return (size_t)((key * UINT64_C(0x9E3779B97F4A7C15)) >> 20) & (t->cap - 1);
 }
 
-static nl_slot *find(const nl_table *t, uint64_t key)
-{
-    if (t->cap)
-        for (size_t i = home(t, key); t->slots[i].val; i = (i + 1) & (t->cap - 1))
-            if (t->slots[i].key == key)
-                return &t->slots[i];
-    return NULL;
-}
-
-static bool is_tomb(uint64_t val)   { return (val & 3) != 0; }
-
-static void insert(nl_table *t, uint64_t key, uint64_t val)
+/* The slot of a key, or the empty one where it belongs. There is always an empty one. */
+static nl_slot *probe(const nl_table *t, uint64_t key)
 {
     size_t i = home(t, key);
 
-    while (t->slots[i].val)
+    while (t->slots[i].val && t->slots[i].key != key)
         i = (i + 1) & (t->cap - 1);
-    t->slots[i] = (nl_slot){ key, val };
+    return &t->slots[i];
 }
+
+static nl_slot *find(const nl_table *t, uint64_t key)
+{
+    nl_slot *s = t->cap ? probe(t, key) : NULL;
+
+    return s && s->val ? s : NULL;
+}
+
+static bool is_tomb(uint64_t val)   { return (val & 3) != 0; }
 
 static bool resize(nl_table *t, size_t cap)
 {
@@ -49,7 +48,7 @@ static bool resize(nl_table *t, size_t cap)
     t->cap = cap;
     for (size_t i = 0; i < n; i++)
         if (old[i].val)
-            insert(t, old[i].key, old[i].val);
+            *probe(t, old[i].key) = old[i];
     sys_free(old);
     return true;
 }
@@ -73,28 +72,44 @@ nl_entry nl_table_find(const nl_table *t, uint64_t key, nl_conn **conn)
     return NL_ENTRY_CONN;
 }
 
-static nl_err put(nl_table *t, uint64_t key, uint64_t val)
+/* The slot of a key, made for it if there was none: then its val is 0, and must not remain so. NULL: no memory. */
+static nl_slot *claim(nl_table *t, uint64_t key)
 {
-    nl_slot *s = find(t, key);
+    nl_slot *s = t->cap ? probe(t, key) : NULL;
 
-    if (s) {
-        if (!is_tomb(s->val))
-            t->conns--;
-        s->val = val;
-    } else {
-        if ((t->used + 1) * 4 > t->cap * 3 && !resize(t, t->cap ? t->cap * 2 : CAP_MIN))
-            return NL_ENOMEM;
-        insert(t, key, val);
-        t->used++;
+    if (s && s->val)
+        return s;
+    if ((t->used + 1) * 4 > t->cap * 3) {
+        if (!resize(t, t->cap ? t->cap * 2 : CAP_MIN))
+            return NULL;
+        s = probe(t, key);
     }
-    if (!is_tomb(val))
-        t->conns++;
-    return NL_OK;
+    s->key = key;
+    t->used++;
+    return s;
 }
 
 nl_err nl_table_put(nl_table *t, uint64_t key, nl_conn *conn)
 {
-    return put(t, key, (uint64_t)(uintptr_t)conn);
+    nl_slot *s = claim(t, key);
+
+    if (!s)
+        return NL_ENOMEM;
+    if (s->val && !is_tomb(s->val))
+        return NL_EINVAL;
+    s->val = (uint64_t)(uintptr_t)conn;
+    t->conns++;
+    return NL_OK;
+}
+
+/* To where a quarter of it to a half is in use, or to cap_min. When there is no memory for it, it just stays large. */
+static void shrink(nl_table *t, size_t cap_min)
+{
+    size_t cap = t->cap;
+
+    while (cap > cap_min && t->used * 4 < cap)
+        cap /= 2;
+    resize(t, cap);
 }
 
 /* Takes a slot out and moves later ones of its run back, so that no probe ever meets a hole it should not. */
@@ -111,8 +126,14 @@ static void drop_slot(nl_table *t, nl_slot *s)
             hole = i;
         }
     t->slots[hole].val = 0;
-    if (t->cap > CAP_LOW && t->used * 8 < t->cap)      /* when there is no memory for it, it just stays large */
-        resize(t, t->cap / 4 > CAP_LOW ? t->cap / 4 : CAP_LOW);
+    if (t->cap > CAP_KEPT && t->used * 8 < t->cap)
+        shrink(t, CAP_KEPT);
+}
+
+void nl_table_trim(nl_table *t)
+{
+    if (t->cap > CAP_MIN && t->used * 8 < t->cap)
+        shrink(t, CAP_MIN);
 }
 
 void nl_table_drop(nl_table *t, uint64_t key)
@@ -155,6 +176,8 @@ static bool grow_ring(nl_table *t)
 
 void nl_table_bury(nl_table *t, uint64_t key, nl_entry kind, int64_t expires_ns)
 {
+    nl_slot *s;
+
     if (t->tomb_next - t->tomb_first == t->tomb_cap && (t->tomb_cap >= NL_TOMBS_MAX || !grow_ring(t))) {
         if (!t->tomb_cap) {
             nl_table_drop(t, key);
@@ -162,8 +185,11 @@ void nl_table_bury(nl_table *t, uint64_t key, nl_entry kind, int64_t expires_ns)
         }
         expire_oldest(t);
     }
-    if (put(t, key, t->tomb_next << 2 | (kind == NL_ENTRY_LATE ? TAG_LATE : TAG_CLOSED)) == NL_OK)
-        t->tombs[t->tomb_next++ & (t->tomb_cap - 1)] = (nl_tomb){ key, expires_ns };
+    if (!(s = claim(t, key)))
+        return;
+    t->conns -= s->val && !is_tomb(s->val);
+    s->val = t->tomb_next << 2 | (kind == NL_ENTRY_LATE ? TAG_LATE : TAG_CLOSED);
+    t->tombs[t->tomb_next++ & (t->tomb_cap - 1)] = (nl_tomb){ key, expires_ns };
 }
 
 nl_conn *nl_table_next(const nl_table *t, size_t *at)

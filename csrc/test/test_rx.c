@@ -5,6 +5,8 @@
  * The counters of nl_stats tell where the token is: so a test can put a thread to sleep as the leader, another behind
  * it, and see that an answer wakes the right one.
  */
+#include "link.h"
+
 #include "kit.h"
 
 #include "poller.h"
@@ -308,6 +310,39 @@ static void test_idle_link_is_idle(void **state)
     pair_free(&p);
 }
 
+static size_t table_size(nl_link *link)
+{
+    size_t cap;
+
+    nl_link_lock(link);
+    cap = link->table.cap;
+    nl_link_unlock(link);
+    return cap;
+}
+
+/* What a crowd of Conns needed stays for the next one; a link that is idle gives it back. */
+static void test_idle_link_has_a_small_table(void **state)
+{
+    pair p = pair_new(KIND_2016);
+    nl_conn *c, *crowd[300], *s;
+
+    (void)state;
+    for (int i = 0; i < 300; i++)
+        crowd[i] = conn_new(p.client);
+    must(table_size(p.client) == 512);
+    for (int i = 0; i < 300; i++)
+        nl_conn_rele(crowd[i]);
+    c = conn_new(p.client);
+    send_ok(c, ASK, NULL, 0);
+    s = accept_ok(p.server);
+    send_ok(s, ANSWER, NULL, 0);
+    nl_packet_free(recv_ok(c));                 /* somebody has read, so the link is looked after until it is idle */
+    wait_until(table_size(p.client) == 8);
+    nl_conn_rele(c);
+    nl_conn_rele(s);
+    pair_free(&p);
+}
+
 static unsigned tries_of(nl_ask *ask)
 {
     uint64_t before = stats_of(ask->link).spins;
@@ -404,7 +439,7 @@ int main(void)
         TEST(test_token_travels), TEST(test_leader_leaves), TEST(test_poller_reads_for_nobody),
         TEST(test_own_asks_while_nobody_accepts), TEST(test_pause_with_waiters), TEST(test_pause_ends_with_the_conn),
         TEST(test_giants), TEST(test_sizes_back_to_back), TEST(test_idle_link_is_idle),
-        TEST(test_a_dear_sleep_is_tried_for), TEST(test_receive_timeout),
+        TEST(test_idle_link_has_a_small_table), TEST(test_a_dear_sleep_is_tried_for), TEST(test_receive_timeout),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
