@@ -204,18 +204,18 @@ nl_err nl_ask_many_begin(nl_link *link, const nl_out *requests, nl_packet **answ
 static nl_err fill_window_locked(nl_ask_many *batch) NL_LOCKED
 {
     nl_link *link = batch->link;
+    nl_err e = NL_OK;
 
-    while (batch->next < batch->n && batch->outstanding < WINDOW) {
+    if (batch->next < batch->n && batch->outstanding < WINDOW)
+        e = nl_tx_error_locked(link, NULL);         /* nothing below lets go of the lock */
+    while (e == NL_OK && batch->next < batch->n && batch->outstanding < WINDOW) {
         const nl_out *r = &batch->requests[batch->next];
         nl_conn *conn;
-        nl_err e = nl_tx_room_locked(link, NULL, NL_HEAD_MAX + r->len, NL_NOW);
 
-        if (e == NL_OK)
-            e = nl_conn_open_locked(link, &conn);
-        if (e == NL_ETIMEOUT || (e == NL_ETOOMANY && batch->outstanding))
+        if (!nl_tx_has_room_locked(link, NL_HEAD_MAX + r->len))
             return NL_OK;                           /* later, when answers have made room */
-        if (e != NL_OK)
-            return e;
+        if ((e = nl_conn_open_locked(link, &conn)) != NL_OK)
+            return e == NL_ETOOMANY && batch->outstanding ? NL_OK : e;      /* the same */
         if ((e = nl_tx_queue_locked(link, conn->id, r->code, r->payload, r->len)) != NL_OK) {
             nl_conn_unref_locked(conn);
             return e;
@@ -225,7 +225,7 @@ static nl_err fill_window_locked(nl_ask_many *batch) NL_LOCKED
         nl_list_push(&batch->out, &conn->item);
         batch->outstanding++;
     }
-    return NL_OK;
+    return e;
 }
 
 static nl_err many_locked(nl_ask_many *batch, int64_t deadline_ns) NL_LOCKED
@@ -278,7 +278,7 @@ nl_err nl_ask_many_wait(nl_ask_many *batch, int64_t deadline_ns, size_t *failed_
     return e;
 }
 
-bool nl_ask_many_maybe_sent(const nl_ask_many *batch, size_t index) { return index < batch->next; }
+size_t nl_ask_many_sent(const nl_ask_many *batch) { return batch->next; }
 
 void nl_ask_many_end(nl_ask_many *batch)
 {

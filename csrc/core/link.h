@@ -271,6 +271,13 @@ nl_err nl_tx_notify_locked(nl_link *link, uint32_t id, uint16_t code, const void
 void   nl_tx_uncork(nl_link *link);                     /* poller: the timer. mu not held */
 /* Checks that need no lock: size, and that the payload is what the wire wants. */
 nl_err nl_tx_check(const nl_link *link, uint32_t id, uint16_t code, const void *payload, size_t len);
+nl_err nl_tx_error_locked(const nl_link *link, const nl_conn *conn) NL_LOCKED;  /* why nothing can be sent, or NL_OK */
+static inline bool nl_tx_has_room_locked(const nl_link *link, size_t total) NL_LOCKED
+{
+    size_t limit = link->limits.link_tx_bytes;
+
+    return !link->tx.bytes || (total <= limit && link->tx.bytes <= limit - total);
+}
 nl_err nl_tx_room_locked(nl_link *link, nl_conn *conn, size_t total, int64_t deadline_ns) NL_LOCKED;
 nl_err nl_tx_queue_locked(nl_link *link, uint32_t id, uint16_t code, const void *payload, size_t len) NL_LOCKED;
 void   nl_tx_kick_locked(nl_link *link) NL_LOCKED;      /* see that the queue is being written; may drop mu meanwhile */

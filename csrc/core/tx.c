@@ -377,7 +377,7 @@ nl_err nl_tx_check(const nl_link *link, uint32_t id, uint16_t code, const void *
     return link->raw ? NL_OK : nl_wire_check(link->wire, payload, len);
 }
 
-static nl_err send_error_locked(const nl_link *link, const nl_conn *conn) NL_LOCKED
+nl_err nl_tx_error_locked(const nl_link *link, const nl_conn *conn)
 {
     if (conn && (conn->state == NL_CONN_CLOSED || conn->state == NL_CONN_OVERFLOWN))
         return conn->state == NL_CONN_CLOSED ? NL_ECONNCLOSED : NL_ETOOBIG;
@@ -386,18 +386,11 @@ static nl_err send_error_locked(const nl_link *link, const nl_conn *conn) NL_LOC
     return nl_link_error_locked(link);
 }
 
-static bool has_room_locked(const nl_link *link, size_t total) NL_LOCKED
-{
-    size_t limit = link->limits.link_tx_bytes;
-
-    return !link->tx.bytes || (total <= limit && link->tx.bytes <= limit - total);
-}
-
 static nl_err wait_for_room_locked(nl_link *link, nl_conn *conn, size_t total, int64_t deadline_ns) NL_LOCKED
 {
     nl_err e = NL_OK;
 
-    while (e == NL_OK && !has_room_locked(link, total)) {
+    while (e == NL_OK && !nl_tx_has_room_locked(link, total)) {
         nl_waiter w;
         int r;
 
@@ -409,7 +402,7 @@ static nl_err wait_for_room_locked(nl_link *link, nl_conn *conn, size_t total, i
         r = nl_waiter_sleep_locked(link, &w, deadline_ns);
         link->stats.waiters--;
         nl_list_del(&w.on);
-        e = send_error_locked(link, conn);
+        e = nl_tx_error_locked(link, conn);
         if (e == NL_OK && r == EINTR)
             return NL_EINTR;            /* woken or not: the wake said "look again", not "there is room" */
         if (e == NL_OK && r && !w.ready)
@@ -422,9 +415,9 @@ static nl_err wait_for_room_locked(nl_link *link, nl_conn *conn, size_t total, i
  * alone. */
 nl_err nl_tx_room_locked(nl_link *link, nl_conn *conn, size_t total, int64_t deadline_ns)
 {
-    nl_err e = send_error_locked(link, conn);
+    nl_err e = nl_tx_error_locked(link, conn);
 
-    return e != NL_OK || has_room_locked(link, total) ? e : wait_for_room_locked(link, conn, total, deadline_ns);
+    return e != NL_OK || nl_tx_has_room_locked(link, total) ? e : wait_for_room_locked(link, conn, total, deadline_ns);
 }
 
 static void count_sent_locked(nl_link *link, uint32_t id, uint16_t code, size_t len) NL_LOCKED
@@ -435,18 +428,18 @@ static void count_sent_locked(nl_link *link, uint32_t id, uint16_t code, size_t 
 
 nl_err nl_tx_queue_locked(nl_link *link, uint32_t id, uint16_t code, const void *payload, size_t len)
 {
-    uint8_t head[NL_HEAD_MAX];
-    size_t hlen = nl_wire_head(link->wire, id, code, len, head);
     nl_tx *tx = &link->tx;
     nl_block *tail = tx->first ? NL_ITEM(tx->last, nl_block, next) : NULL;
+    size_t most = NL_HEAD_MAX + len, hlen;
 
-    if (!(tail && tail->cap - tail->len >= hlen + len)) {       /* one block for the whole packet, or none of it */
-        if (!(tail = nl_block_new(hlen + len > QUEUE_BLOCK ? hlen + len : QUEUE_BLOCK)))
+    if (!(tail && tail->cap - tail->len >= most)) {     /* one block for the whole packet, or none of it */
+        if (!(tail = nl_block_new(most > QUEUE_BLOCK ? most : QUEUE_BLOCK)))
             return NL_ENOMEM;
         *tx->last = tail;       /* never NULL. NOLINT(clang-analyzer-core.NullDereference) */
         tx->last = &tail->next;
     }
-    block_append(tail, head, hlen);
+    hlen = nl_wire_head(link->wire, id, code, len, tail->data + tail->len);
+    tail->len += hlen;
     block_append(tail, payload, len);
     tx->bytes += hlen + len;
     count_sent_locked(link, id, code, len);
@@ -484,7 +477,7 @@ static bool is_late(int64_t deadline_ns)
  * within the budget only while the socket keeps taking. */
 static bool may_stay_locked(nl_link *link, nl_conn *conn, size_t rest, bool progress, int64_t deadline_ns) NL_LOCKED
 {
-    return (progress || rest > link->limits.link_tx_bytes) && send_error_locked(link, conn) == NL_OK &&
+    return (progress || rest > link->limits.link_tx_bytes) && nl_tx_error_locked(link, conn) == NL_OK &&
            !is_late(deadline_ns);
 }
 
@@ -581,7 +574,7 @@ static nl_err send_now_locked(nl_link *link, nl_conn *conn, struct iovec iov[2],
         HAND_ON(send_now_run, tx_run_locked(link));
     if (whole)
         return NL_OK;               /* it has left, whatever became of the link while its lock was let go of */
-    return send_error_locked(link, conn) != NL_OK ? send_error_locked(link, conn) : err;
+    return nl_tx_error_locked(link, conn) != NL_OK ? nl_tx_error_locked(link, conn) : err;
 }
 
 /* What is queued now leaves within NL_CORK_NS, if nobody writes it before. */

@@ -237,7 +237,7 @@ void   nl_link_slept_dearly(nl_link *link, int64_t cost_ns);
 typedef struct nl_ask_many nl_ask_many;
 nl_err nl_ask_many_begin(nl_link *link, const nl_out *requests, nl_packet **answers, size_t n, nl_ask_many **out);
 nl_err nl_ask_many_wait(nl_ask_many *batch, int64_t deadline_ns, size_t *failed_at); /* first unanswered index */
-bool   nl_ask_many_maybe_sent(const nl_ask_many *batch, size_t index);
+size_t nl_ask_many_sent(const nl_ask_many *batch);         /* requests[.. so many) may have left */
 void   nl_ask_many_end(nl_ask_many *batch);
 
 nl_err nl_link_notify(nl_link *link, uint16_t code, const void *payload, size_t len, int64_t deadline_ns,

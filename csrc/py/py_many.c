@@ -69,8 +69,7 @@ static void ask_all(many *m, int64_t deadline)
     if (!m->n || (m->err = nl_ask_many_begin(m->link->link, m->outs, m->answers, m->n, &batch)) != NL_OK)
         return;
     NLPY_WAIT(m->err, nl_ask_many_wait(batch, deadline, &failed_at));
-    while (m->sent < m->n && nl_ask_many_maybe_sent(batch, m->sent))
-        m->sent++;
+    m->sent = nl_ask_many_sent(batch);
     nl_ask_many_end(batch);
 }
 
