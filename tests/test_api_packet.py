@@ -5,6 +5,7 @@ import copy
 import functools
 import gc
 import pickle
+import sys
 
 import pytest
 
@@ -51,6 +52,18 @@ def test_payload_outlives_packet_conn_and_link():
     del client, server
     gc.collect()
     assert bytes(payload) == b"\x91\x07"
+
+
+@pytest.mark.skipif(not sys.getallocatedblocks(), reason="the interpreter does not count: not its own allocator")
+def test_freed_packets_that_are_kept_for_the_next_are_bounded():
+    del [neolink.Packet(1) for _ in range(1000)][:]
+    before = sys.getallocatedblocks()
+    packets = [neolink.Packet(1) for _ in range(5000)]
+    assert sys.getallocatedblocks() - before > 4500
+    del packets
+    assert sys.getallocatedblocks() - before < 100
+    assert [bytes(packet.payload) for packet in [neolink.Packet(1, bytes([n])) for n in range(200)]] == [
+        bytes([n]) for n in range(200)]
 
 
 def test_payload_takes_any_contiguous_buffer():

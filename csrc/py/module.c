@@ -144,6 +144,7 @@ static int core_clear(PyObject *module)
 {
     nlpy_state *state = nlpy_state_of(module);
 
+    nlpy_packets_trim(state);
     Py_CLEAR(state->link_type);
     Py_CLEAR(state->conn_type);
     Py_CLEAR(state->packet_type);

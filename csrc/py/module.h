@@ -44,6 +44,9 @@ typedef struct nlpy_link nlpy_link;
 typedef struct nlpy_state {
     PyTypeObject *link_type, *conn_type, *packet_type, *request_type, *listener_type, *dialer_type, *tls_type;
     PyObject     *exceptions[EXC_COUNT];
+    struct nlpy_packet *packets;            /* freed ones, kept for reuse through `next`; each without its type's
+                                             * reference */
+    int           packets_room;             /* so many more may be kept */
     PyObject     *close;                    /* "close", interned: the interpreter keeps a name it has looked up */
     /* What _install() set, to be set anew when neolink is reloaded: atomic, and borrowed from `installed`, a list that
      * keeps all there ever was, for another thread may be about to call what is replaced. */
@@ -84,7 +87,10 @@ struct nlpy_link {
 
 typedef struct nlpy_packet {
     PyObject_HEAD
-    nl_packet  *packet;         /* owned; NULL when made in Python */
+    union {
+        nl_packet          *packet; /* owned; NULL when made in Python */
+        struct nlpy_packet *next;   /* freed: see nlpy_state */
+    };
     PyObject   *bytes;          /* owned; the payload when made in Python */
     const void *payload;
     size_t      len;
@@ -127,6 +133,7 @@ PyObject *nlpy_link_wrap(nlpy_state *state, nl_link *link, const nl_limits *limi
 PyObject *nlpy_conn_wrap(nlpy_link *link, nl_conn *conn);
 PyObject *nlpy_packet_wrap(nlpy_state *state, nl_packet *packet, nl_wire wire);
 PyObject *nlpy_request_wrap(nlpy_link *link, nl_conn *conn, nl_packet *packet);
+void nlpy_packets_trim(nlpy_state *state);          /* frees those kept, and keeps no more */
 
 /* "127.0.0.1:4000 -> 127.0.0.1:24210": the link as texts name it. New reference. */
 PyObject *nlpy_link_text(const nlpy_link *self);

@@ -15,19 +15,55 @@
  */
 #include "module.h"
 
+/* A packet that is freed is kept for the next one: to free and to allocate it takes longer than all else that is done
+ * for it here. Not where there is no GIL, nor where a tool wants to see objects come and go. */
+#if defined(Py_GIL_DISABLED) || defined(Py_TRACE_REFS) || defined(__SANITIZE_ADDRESS__)
+#define PACKETS_KEPT 0
+#else
+#define PACKETS_KEPT 256
+#endif
+
 static void Packet_dealloc(nlpy_packet *self)
 {
     PyTypeObject *type = Py_TYPE(self);
+    nlpy_state *state = PyType_GetModuleState(type);
 
     nl_packet_free(self->packet);
     Py_XDECREF(self->bytes);
-    type->tp_free(self);
+    if (state->packets_room > 0) {
+        state->packets_room--;
+        self->next = state->packets;
+        state->packets = self;
+    } else {
+        type->tp_free(self);
+    }
     Py_DECREF(type);
+}
+
+/* Not cleared, as tp_alloc does: the caller sets all. */
+static nlpy_packet *packet_alloc(nlpy_state *state)
+{
+    nlpy_packet *self = state->packets;
+
+    if (!self)
+        return PyObject_New(nlpy_packet, state->packet_type);
+    state->packets = self->next;
+    state->packets_room++;
+    return (nlpy_packet *)PyObject_Init((PyObject *)self, state->packet_type);
+}
+
+void nlpy_packets_trim(nlpy_state *state)
+{
+    for (nlpy_packet *packet; (packet = state->packets);) {
+        state->packets = packet->next;
+        PyObject_Free(packet);
+    }
+    state->packets_room = 0;
 }
 
 PyObject *nlpy_packet_wrap(nlpy_state *state, nl_packet *packet, nl_wire wire)
 {
-    nlpy_packet *self = PyObject_New(nlpy_packet, state->packet_type);  /* not cleared, as tp_alloc does: all is set */
+    nlpy_packet *self = packet_alloc(state);
 
     if (!self) {
         nl_packet_free(packet);
@@ -63,7 +99,7 @@ static PyObject *Packet_vectorcall(PyObject *type, PyObject *const *args, size_t
     }
     if (nlpy_out_get(&out, code, payload) < 0)
         return NULL;
-    nlpy_packet *self = PyObject_New(nlpy_packet, (PyTypeObject *)type);
+    nlpy_packet *self = packet_alloc(PyType_GetModuleState((PyTypeObject *)type));
     if (self) {
         self->packet = NULL;
         if (payload && PyBytes_CheckExact(payload))
@@ -183,6 +219,7 @@ int nlpy_packet_setup(PyObject *module)
     state->packet_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &Packet_spec, NULL);
     if (!state->packet_type)
         return -1;
+    state->packets_room = PACKETS_KEPT;
     state->packet_type->tp_vectorcall = Packet_vectorcall;      /* there is no slot for it before Python 3.14 */
     return PyModule_AddType(module, state->packet_type);
 }
