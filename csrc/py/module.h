@@ -46,7 +46,7 @@ typedef struct nlpy_state {
     PyObject     *exceptions[EXC_COUNT];
     struct nlpy_packet *packets;            /* freed ones, kept for reuse through `next`; each without its type's
                                              * reference */
-    int           packets_room;             /* so many more may be kept */
+    int           packets_room;             /* so many more may be kept: 0 for ever where there is no GIL */
     PyObject     *close;                    /* "close", interned: the interpreter keeps a name it has looked up */
     /* What _install() set, to be set anew when neolink is reloaded: atomic, and borrowed from `installed`, a list that
      * keeps all there ever was, for another thread may be about to call what is replaced. */
