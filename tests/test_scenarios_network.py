@@ -116,7 +116,7 @@ def test_s54_one_wire_meets_the_other(ours, theirs, caplog):
         with pytest.raises(neolink.HandshakeError) as caught:
             neolink.dial(listener.address, wire=ours, timeout=PATIENCE)
         assert f"NEO {theirs}" in caught.value.theirs and f"NEO {ours}" in caught.value.ours
-        until(lambda: caplog.records)
+        until(lambda: caplog.text)
         assert f"NEO {ours}" in caplog.text
         listener.close()
         with pytest.raises(neolink.LinkClosed):

@@ -34,8 +34,8 @@ def accepting(**options) -> Iterator[tuple[neolink.Listener, Background]]:
 
 
 def told(caplog) -> str:
-    """What the listener has logged, once there is something."""
-    until(lambda: caplog.records, "a line in the log")
+    """What the listener has logged, once there is something: its text, which is there a moment after the record."""
+    until(lambda: caplog.text, "a line in the log")
     return caplog.text
 
 
