@@ -120,8 +120,8 @@ def test_signal_handler_that_raises(links, on_alarm, kind):
     on_alarm(handler)
     Background(kick, links[0], lambda: raised)
     with pytest.raises(Stop):
-        calls(links[0])[kind](PATIENCE)
-    assert time.monotonic() - raised[0] < PATIENCE / 2
+        calls(links[0])[kind](20)
+    assert time.monotonic() - raised[0] < 10            # of 20
     links[0].notify(1)
     assert links[0].stats().inside == links[0].stats().waiters == 0
 
@@ -149,7 +149,7 @@ def test_storm_of_signals_keeps_the_deadline(links, on_alarm):
         begin = time.monotonic()
         with pytest.raises(neolink.Timeout):
             links[0].ask(0x2E, timeout=0.2)
-        assert 0.19 <= time.monotonic() - begin < PATIENCE / 2
+        assert 0.19 <= time.monotonic() - begin < 10
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 

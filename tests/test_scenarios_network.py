@@ -145,11 +145,11 @@ def test_s55_the_descriptor_is_closed_under_us():
             try:
                 while True:
                     if use == "ask":
-                        client.ask(REQUEST, timeout=20)
+                        client.ask(REQUEST, timeout=1)
                     elif use == "recv1":
                         client.recv1(timeout=1)
                     else:
-                        client.notify(NOTIFY, timeout=20)
+                        client.notify(NOTIFY, timeout=1)
             except neolink.Timeout:
                 assert use == "recv1", use
             except neolink.LinkDown as error:

@@ -345,7 +345,7 @@ def test_s38_each_waiter_keeps_its_own_deadline():
             for seconds, wait in sorted(zip(order, waits, strict=True), key=lambda each: each[0])[:2]:
                 with pytest.raises(neolink.Timeout):
                     wait.result()
-                assert seconds - 0.001 <= time.monotonic() - begin < seconds + PATIENCE / 2
+                assert seconds - 0.001 <= time.monotonic() - begin < seconds + PATIENCE / 4
             longest = order.index(PATIENCE)
             assert not waits[longest].done()
             conns[longest].send(REQUEST)
