@@ -216,27 +216,23 @@ static void rx_give_locked(nl_link *link) NL_LOCKED NL_RELEASE(nl_rx_token)
     rx_drop_locked(link);
     if (rx_may_read(link) && !HANDED_ON(rx_give_hand_over, rx_hand_over_locked(link))) {
         if (poller && !has_left)
-            HAND_ON(rx_give_watch, rx_watch_locked(link));      /* the poller is awake: it watches on at once */
-        else
-            HAND_ON(rx_give_idle, nl_rx_idle_locked(link));
+            rx_watch_locked(link);              /* the poller is awake: it watches on at once, and sweeps later */
+        HAND_ON(rx_give_idle, nl_rx_idle_locked(link));
     }
     HAND_ON(rx_give_quiet, nl_link_quiet_locked(link));
 }
 
-/* Nobody reads, so the poller must watch: but within a sweep only. In a run of asks the next one takes the token before
- * that, and arming for each would cost a system call and a wake-up of the poller for nothing. */
+/* Nobody reads, so the poller must watch, and an idle link be shrunk: but within a sweep only. In a run of asks the next
+ * one takes the token before that, and arming for each would cost a system call and a wake-up of the poller for nothing.
+ */
 void nl_rx_idle_locked(nl_link *link)
 {
-    if (!rx_may_read(link) || link->rx.holder != NL_RX_NONE)
+    if (!rx_may_read(link) || link->rx.holder != NL_RX_NONE || link->rx.sweeping)
         return;
     rx_is_ours_locked();
-    if (link->rx.watched && !rx_has_left(&link->rx))
-        return;
-    if (!link->rx.sweeping) {
-        link->rx.sweeping = true;
-        link->rx.swept_turns = link->rx.turns;
-        HAND_ON(rx_idle_sweep, nl_poller_sweep(&link->pollee));
-    }
+    link->rx.sweeping = true;
+    link->rx.swept_turns = link->rx.turns;
+    HAND_ON(rx_idle_sweep, nl_poller_sweep(&link->pollee));
 }
 
 void nl_rx_unpause_locked(nl_link *link)
@@ -822,8 +818,8 @@ static void rx_shrink_locked(nl_link *link) NL_LOCKED_READER
     nl_table_trim(&link->table);
 }
 
-/* Is the link still unread since the last sweep? Then it is idle: shrink it and watch. A link in use stays on the list;
- * one whose reader sleeps leaves it, and comes back when that reader does. */
+/* Is the link still unread since the last sweep? Then it is idle: shrink it and watch, if nobody does. A link in use stays
+ * on the list; one whose reader sleeps leaves it, and comes back when that reader does. */
 bool nl_rx_sweep(nl_link *link)
 {
     nl_rx *rx = &link->rx;
@@ -837,9 +833,10 @@ bool nl_rx_sweep(nl_link *link)
         rx_is_ours_locked();
         if (rx_has_left(rx)) {
             HAND_ON(rx_sweep_turn, rx_poller_turn_locked(link));
-        } else if (!rx->watched) {
+        } else {
             rx_shrink_locked(link);
-            HAND_ON(rx_sweep_watch, rx_watch_locked(link));
+            if (!rx->watched)
+                HAND_ON(rx_sweep_watch, rx_watch_locked(link));
         }
     }
     nl_link_unlock(link);

@@ -479,7 +479,7 @@ inline rx_hand_over_locked()
 inline nl_rx_idle_locked()
 {
     if
-    :: RX_MAY_READ && rx_holder == NONE && !(watched && !RX_HAS_LEFT) && !sweeping ->
+    :: RX_MAY_READ && rx_holder == NONE && !sweeping ->
         sweeping = true;
         used = false;
         nl_poller_sweep()                   /* knock rx_idle_sweep */
@@ -496,8 +496,11 @@ inline rx_give_locked()
     :: RX_MAY_READ ->
         rx_hand_over_locked();              /* knock rx_give_hand_over */
         if
-        :: !told && again -> rx_watch_locked()      /* knock rx_give_watch */
-        :: !told && !again -> nl_rx_idle_locked()   /* knock rx_give_idle */
+        :: !told && again -> rx_watch_locked()
+        :: else
+        fi;
+        if
+        :: !told -> nl_rx_idle_locked()     /* knock rx_give_idle */
         :: else
         fi
     :: else

@@ -336,8 +336,38 @@ static void test_idle_link_has_a_small_table(void **state)
     send_ok(c, ASK, NULL, 0);
     s = accept_ok(p.server);
     send_ok(s, ANSWER, NULL, 0);
-    nl_packet_free(recv_ok(c));                 /* somebody has read, so the link is looked after until it is idle */
+    nl_packet_free(recv_ok(c));                 /* whoever read it, the link is looked after until it is idle */
     wait_until(table_size(p.client) == 8);
+    nl_conn_rele(c);
+    nl_conn_rele(s);
+    pair_free(&p);
+}
+
+static bool has_block(nl_link *link)
+{
+    bool has;
+
+    nl_link_lock(link);
+    has = link->rx.block;
+    nl_link_unlock(link);
+    return has;
+}
+
+/* Nor does it keep what the poller read into. */
+static void test_idle_link_has_no_block(void **state)
+{
+    pair p = pair_new(KIND_2016);
+    nl_conn *c = conn_new(p.client), *s;
+
+    (void)state;
+    for (uint64_t n = 1; n <= 3; n++) {
+        wait_until(stats_of(p.server).rx_arms >= n && !has_block(p.server));       /* watched, so the poller reads */
+        send_ok(c, ASK, NULL, 0);
+        wait_until(stats_of(p.server).packets_received == n);
+    }
+    wait_until(!has_block(p.server));
+    must(stats_of(p.server).poller_reads >= 3);
+    s = accept_ok(p.server);
     nl_conn_rele(c);
     nl_conn_rele(s);
     pair_free(&p);
@@ -439,7 +469,8 @@ int main(void)
         TEST(test_token_travels), TEST(test_leader_leaves), TEST(test_poller_reads_for_nobody),
         TEST(test_own_asks_while_nobody_accepts), TEST(test_pause_with_waiters), TEST(test_pause_ends_with_the_conn),
         TEST(test_giants), TEST(test_sizes_back_to_back), TEST(test_idle_link_is_idle),
-        TEST(test_idle_link_has_a_small_table), TEST(test_a_dear_sleep_is_tried_for), TEST(test_receive_timeout),
+        TEST(test_idle_link_has_a_small_table), TEST(test_idle_link_has_no_block),
+        TEST(test_a_dear_sleep_is_tried_for), TEST(test_receive_timeout),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
