@@ -282,7 +282,7 @@ nl_packet *recv_ok(nl_conn *conn)
 {
     nl_packet *p = NULL;
 
-    must_be(nl_conn_recv(conn, in_ms(PATIENCE_MS), &p), NL_OK);
+    must_be(retried(nl_conn_recv(conn, in_ms(PATIENCE_MS), &p)), NL_OK);
     return p;
 }
 
@@ -298,7 +298,7 @@ nl_conn *accept_ok(nl_link *link)
 {
     nl_conn *conn = NULL;
 
-    must_be(nl_link_accept(link, in_ms(PATIENCE_MS), &conn), NL_OK);
+    must_be(retried(nl_link_accept(link, in_ms(PATIENCE_MS), &conn)), NL_OK);
     return conn;
 }
 
@@ -473,21 +473,19 @@ void job_join(job *j)
     pthread_join(j->thread, NULL);
 }
 
-#define RETRIED(call) do j->result = (call); while (j->result == NL_EINTR)
-
-void job_recv(job *j)       { RETRIED(nl_conn_recv(j->conn, j->deadline, &j->packet)); }
-void job_accept(job *j)     { RETRIED(nl_link_accept(j->link, j->deadline, &j->conn)); }
-void job_recv1(job *j)      { RETRIED(nl_link_recv1(j->link, j->deadline, &j->conn, &j->packet)); }
-void job_close(job *j)      { RETRIED(nl_link_close(j->link, j->deadline)); }
+void job_recv(job *j)       { j->result = retried(nl_conn_recv(j->conn, j->deadline, &j->packet)); }
+void job_accept(job *j)     { j->result = retried(nl_link_accept(j->link, j->deadline, &j->conn)); }
+void job_recv1(job *j)      { j->result = retried(nl_link_recv1(j->link, j->deadline, &j->conn, &j->packet)); }
+void job_close(job *j)      { j->result = retried(nl_link_close(j->link, j->deadline)); }
 
 void job_ask(job *j)
 {
     nl_ask ask;
 
-    RETRIED(nl_ask_begin(j->link, &ask, ASK, NULL, 0, j->deadline, NULL));
+    j->result = retried(nl_ask_begin(j->link, &ask, ASK, NULL, 0, j->deadline, NULL));
     if (j->result != NL_OK)
         return;
-    RETRIED(nl_ask_wait(&ask, j->deadline, &j->packet));
+    j->result = retried(nl_ask_wait(&ask, j->deadline, &j->packet));
     nl_ask_end(&ask);
 }
 
@@ -496,7 +494,7 @@ void job_fill(job *j)
     uint8_t *p = payload_new(nl_link_wire(nl_conn_link(j->conn)), 32768, 1);
 
     do {
-        RETRIED(nl_conn_send(j->conn, ASK, p, 32768, j->deadline, NULL));
+        j->result = retried(nl_conn_send(j->conn, ASK, p, 32768, j->deadline, NULL));
         j->n += j->result == NL_OK;
     } while (j->result == NL_OK);
     free(p);
@@ -509,7 +507,7 @@ void job_echo(job *j)
         nl_packet *p;
         nl_err e;
 
-        RETRIED(nl_link_recv1(j->link, NL_FOREVER, &conn, &p));
+        j->result = retried(nl_link_recv1(j->link, NL_FOREVER, &conn, &p));
         if (j->result != NL_OK)
             return;
         do

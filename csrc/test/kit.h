@@ -33,6 +33,8 @@
 
 #define must(condition)     do { if (!(condition)) kit_fail(__FILE__, __LINE__, "not so: %s", #condition); } while (0)
 #define must_be(call, want) kit_must_be(__FILE__, __LINE__, #call, (call), (want))
+/* The call, made again for as long as it says NL_EINTR: who reads for others for long is told so, signal or not. */
+#define retried(call)       ({ nl_err e_; do e_ = (call); while (e_ == NL_EINTR); e_; })
 /* Polls; fails when it is still not so after PATIENCE_MS. */
 #define wait_until(condition)                                                                       \
     do {                                                                                            \

@@ -61,7 +61,7 @@ static void test_close_recv(void **state)
         for (int i = 0; i < 4; i++)
             recv_is(c, ERROR);                  /* three that were queued and one that came later */
         must(stats_of(p.server).packets_sent == 4 && stats_of(p.server).ignored_packets == 1);
-        must_be(nl_conn_recv(s, NL_FOREVER, &none), NL_ECONNCLOSED);
+        must_be(retried(nl_conn_recv(s, NL_FOREVER, &none)), NL_ECONNCLOSED);
         send_ok(s, ANSWER, NULL, 0);
         recv_is(c, ANSWER);
 
@@ -106,7 +106,7 @@ static void test_last_data(void **state)
                 must(payload_is(k->wire, got, i * 50, i));
                 nl_packet_free(got);
             }
-            must_be(nl_conn_recv(to, in_ms(PATIENCE_MS), &none), NL_ELINKDOWN);
+            must_be(retried(nl_conn_recv(to, in_ms(PATIENCE_MS), &none)), NL_ELINKDOWN);
             must(fault_of(p.server).clean);
             nl_conn_rele(from);
             nl_conn_rele(to);
@@ -154,7 +154,7 @@ static void take_impatiently(job *j)
     nl_packet *p;
 
     while (j->n < 3000) {
-        nl_err e = nl_conn_recv(j->conn, nl_now_ns() + (int64_t)(j->n % 50) * 1000, &p);
+        nl_err e = retried(nl_conn_recv(j->conn, nl_now_ns() + (int64_t)(j->n % 50) * 1000, &p));
         if (e == NL_OK) {
             atomic_fetch_add((atomic_uint *)j->arg, 1);
             nl_packet_free(p);
@@ -337,7 +337,7 @@ static void test_recv1_skips_the_overflown(void **state)
     send_ok(full, ASK, bytes, 300);
     send_ok(full, ASK, bytes, 300);
     send_ok(good, ASK, bytes, 300);
-    must_be(nl_link_recv1(p.server, in_ms(PATIENCE_MS), &s, &got), NL_OK);
+    must_be(retried(nl_link_recv1(p.server, in_ms(PATIENCE_MS), &s, &got)), NL_OK);
     must(nl_conn_id(s) == nl_conn_id(good) && got->len == 300);
     nl_packet_free(got);
     nl_conn_rele(full);
@@ -364,7 +364,7 @@ static void test_ask_and_answer(void **state)
             nl_packet *answer = NULL;
             bool maybe = false;
             must_be(nl_ask_begin(p.client, &ask, ASK, bytes, sizes[i], in_ms(PATIENCE_MS), &maybe), NL_OK);
-            must_be(nl_ask_wait(&ask, in_ms(PATIENCE_MS), &answer), NL_OK);
+            must_be(retried(nl_ask_wait(&ask, in_ms(PATIENCE_MS), &answer)), NL_OK);
             must(maybe && answer->code == ANSWER && payload_is(k->wire, answer, sizes[i], i));
             nl_ask_end(&ask);
             nl_packet_free(answer);
@@ -401,14 +401,14 @@ static void test_ask_as_one(void **state)
         must(request.id == ask.conn_id);
         peer_silent(peer);
         peer_send(peer, k->wire, request.id, ANSWER, NULL, 0);
-        must_be(nl_ask_whole(link, &ask, ASK, NULL, 0, NL_FOREVER, &maybe, &answer), NL_OK);
+        must_be(retried(nl_ask_whole(link, &ask, ASK, NULL, 0, NL_FOREVER, &maybe, &answer)), NL_OK);
         must(answer->conn_id == request.id && ask.begun);
         nl_ask_end(&ask);
         nl_packet_free(answer);
         must(stats_of(link).conns == 0);
         ask.begun = false;
         nl_link_abort(link);
-        must_be(nl_ask_whole(link, &ask, ASK, NULL, 0, NL_FOREVER, &maybe, &answer), NL_ELINKCLOSED);
+        must_be(retried(nl_ask_whole(link, &ask, ASK, NULL, 0, NL_FOREVER, &maybe, &answer)), NL_ELINKCLOSED);
         must(!ask.begun && !maybe);
         close(peer);
         link_free(link);
@@ -464,7 +464,7 @@ static void test_ask_many(void **state)
             requests[i] = (nl_out){ payload_new(k->wire, i % 200, i), i % 200, (uint16_t)(ASK + (i & 1) * 0x100) };
         memset(answers, 0, sizeof answers);
         must_be(nl_ask_many_begin(p.client, requests, answers, N, &batch), NL_OK);
-        must_be(nl_ask_many_wait(batch, in_ms(PATIENCE_MS), &failed), NL_OK);
+        must_be(retried(nl_ask_many_wait(batch, in_ms(PATIENCE_MS), &failed)), NL_OK);
         nl_ask_many_end(batch);
         for (unsigned i = 0; i < N; i++) {
             must(answers[i]->code == (requests[i].code | NL_ANSWER_BIT) && payload_is(k->wire, answers[i], i % 200, i));
@@ -539,7 +539,7 @@ static void test_ask_many_races_its_deadline(void **state)
         nl_err e;
 
         must_be(nl_ask_many_begin(p.client, requests, answers, N, &batch), NL_OK);
-        e = nl_ask_many_wait(batch, nl_now_ns() + turn * 5000, &failed);
+        e = retried(nl_ask_many_wait(batch, nl_now_ns() + turn * 5000, &failed));
         must(e == NL_OK || (e == NL_ETIMEOUT && failed < N));
         nl_ask_many_end(batch);
         for (int i = 0; i < N; i++) {
@@ -582,7 +582,7 @@ static void test_answer_races_deadline(void **state)
             nl_err e;
 
             must_be(nl_ask_begin(p.client, &ask, ASK, NULL, 0, NL_FOREVER, NULL), NL_OK);
-            e = nl_ask_wait(&ask, nl_now_ns() + patience, &answer);
+            e = retried(nl_ask_wait(&ask, nl_now_ns() + patience, &answer));
             nl_ask_end(&ask);
             must(e == NL_OK ? answer && answer->conn_id == ask.conn_id : e == NL_ETIMEOUT && !answer);
             answered += e == NL_OK;
@@ -622,7 +622,7 @@ static void converse(job *j)
         case 0:                                 /* may be given up */
             must_be(nl_ask_begin(all->link, &ask, ASK, &seed, 4, NL_FOREVER, NULL), NL_OK);
             atomic_fetch_add(&all->asked, 1);
-            if (nl_ask_wait(&ask, nl_now_ns() + (seed >> 20) * 100, &p) == NL_OK) {
+            if (retried(nl_ask_wait(&ask, nl_now_ns() + (seed >> 20) * 100, &p)) == NL_OK) {
                 must(memcmp(p->payload, &seed, 4) == 0);
                 atomic_fetch_add(&all->answered, 1);
                 nl_packet_free(p);
@@ -635,7 +635,7 @@ static void converse(job *j)
         default:                                /* a Conn that is closed before, while or after its answer comes */
             must_be(nl_conn_new(all->link, &conn), NL_OK);
             must_be(nl_conn_send(conn, ASK, &seed, 4, NL_FOREVER, NULL), NL_OK);
-            if (seed & 0x100000 && nl_conn_recv(conn, NL_FOREVER, &p) == NL_OK) {
+            if (seed & 0x100000 && retried(nl_conn_recv(conn, NL_FOREVER, &p)) == NL_OK) {
                 must(memcmp(p->payload, &seed, 4) == 0);
                 nl_packet_free(p);
             }
@@ -693,7 +693,7 @@ static void test_handles_outlive_links(void **state)
     got = recv_ok(s);
     pair_free(&p);
     must_be(nl_conn_send(c, ASK, NULL, 0, NL_FOREVER, NULL), NL_ELINKCLOSED);
-    must(nl_conn_recv(s, NL_FOREVER, &none) == NL_ELINKCLOSED || nl_conn_is_closed(s));
+    must(retried(nl_conn_recv(s, NL_FOREVER, &none)) == NL_ELINKCLOSED || nl_conn_is_closed(s));
     must(nl_conn_is_closed(c) && nl_link_fd(nl_conn_link(c)) == -1);
     must(got->len == 3 && memcmp(got->payload, "abc", 3) == 0);
     nl_conn_close(c);

@@ -20,7 +20,7 @@ static void job_ask_often(job *j)
         nl_ask ask;
 
         must_be(nl_ask_begin(j->link, &ask, ASK, NULL, 0, in_ms(PATIENCE_MS), NULL), NL_OK);
-        must_be(nl_ask_wait(&ask, in_ms(PATIENCE_MS), &answer), NL_OK);
+        must_be(retried(nl_ask_wait(&ask, in_ms(PATIENCE_MS), &answer)), NL_OK);
         nl_ask_end(&ask);
         must(answer->conn_id == ask.conn_id);
         nl_packet_free(answer);

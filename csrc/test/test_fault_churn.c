@@ -76,7 +76,7 @@ static void ask_some(nl_link *link, kind k)
 
         must_be(nl_ask_begin(link, &ask, ASK, payload, 3000, in_ms(PATIENCE_MS), NULL), NL_OK);
         if (i < 3)
-            must_be(nl_ask_wait(&ask, in_ms(PATIENCE_MS), &answer), NL_OK);
+            must_be(retried(nl_ask_wait(&ask, in_ms(PATIENCE_MS), &answer)), NL_OK);
         nl_ask_end(&ask);
         nl_packet_free(answer);
     }

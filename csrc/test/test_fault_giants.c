@@ -106,7 +106,7 @@ static void test_a_link_allocates_by_what_came(void **state)
         peer_write(peer, l->bytes, l->len);
         if (l->fits)
             shutdown(peer, SHUT_WR);            /* the reader has then seen all of it */
-        must_be(nl_link_accept(link, in_ms(PATIENCE_MS), &none), l->fits ? NL_ELINKDOWN : NL_EPROTO);
+        must_be(retried(nl_link_accept(link, in_ms(PATIENCE_MS), &none)), l->fits ? NL_ELINKDOWN : NL_EPROTO);
         if (atomic_load(&asked_for) > ONE_READ)
             fail_msg("%s: %zu bytes", l->name, atomic_load(&asked_for));
         link_free(link);

@@ -333,7 +333,7 @@ static void job_ask_many_late(job *j)
 
     must_be(nl_ask_many_begin(j->link, &request, &j->packet, 1, &many), NL_OK);
     my_stop = j->arg;
-    j->result = nl_ask_many_wait(many, j->deadline, NULL);
+    j->result = retried(nl_ask_many_wait(many, j->deadline, NULL));
     nl_ask_many_end(many);
 }
 

@@ -45,7 +45,7 @@ static void ask_often(nl_link *link, int n)
         nl_ask ask;
 
         must_be(nl_ask_begin(link, &ask, ASK, payload, sizeof payload, in_ms(PATIENCE_MS), NULL), NL_OK);
-        must_be(nl_ask_wait(&ask, in_ms(PATIENCE_MS), &answer), NL_OK);
+        must_be(retried(nl_ask_wait(&ask, in_ms(PATIENCE_MS), &answer)), NL_OK);
         nl_ask_end(&ask);
         must(answer->len == sizeof payload);
         nl_packet_free(answer);
@@ -93,7 +93,7 @@ static void job_pour(job *j)
     nl_packet *request;
 
     for (int i = 0; i < LARGE; i++) {
-        must_be(nl_conn_recv(j->conn, in_ms(PATIENCE_MS), &request), NL_OK);
+        must_be(retried(nl_conn_recv(j->conn, in_ms(PATIENCE_MS), &request)), NL_OK);
         nl_packet_free(request);
         must_be(nl_conn_send(j->conn, ANSWER, payload, sizeof payload, in_ms(PATIENCE_MS), NULL), NL_OK);
     }
@@ -116,7 +116,7 @@ static void test_large_packets_are_read_one_by_one(void **state)
     for (int i = 0; i < LARGE; i++) {
         if (i == 1)
             whole_reads = longer_reads = 0;
-        must_be(nl_conn_recv(conn, in_ms(PATIENCE_MS), &packet), NL_OK);
+        must_be(retried(nl_conn_recv(conn, in_ms(PATIENCE_MS), &packet)), NL_OK);
         must(packet->len == WHOLE - 10);
         nl_packet_free(packet);
         if (i < LARGE - 1)

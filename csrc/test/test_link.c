@@ -109,7 +109,7 @@ static void many_job(job *j)
     nl_ask_many *batch;
 
     must_be(nl_ask_many_begin(j->link, requests, answers, 3, &batch), NL_OK);
-    j->result = nl_ask_many_wait(batch, j->deadline, NULL);
+    j->result = retried(nl_ask_many_wait(batch, j->deadline, NULL));
     nl_ask_many_end(batch);
 }
 
@@ -227,7 +227,7 @@ static void test_write_failure_is_heard_by_readers(void **state)
     must_be(r.result, NL_ELINKDOWN);
     must(fault_of(link).sys_errno == EPIPE && strstr(fault_of(link).text, "writing"));
     recv_is(s, notification(c.wire));
-    must_be(nl_conn_recv(s, NL_FOREVER, &none), NL_ELINKDOWN);
+    must_be(retried(nl_conn_recv(s, NL_FOREVER, &none)), NL_ELINKDOWN);
     nl_conn_rele(s);
     nl_conn_rele(other);
     link_free(link);
@@ -529,7 +529,7 @@ static void test_bad_ends(void **state)
         else
             shutdown(peer, SHUT_WR);
         recv_is(conn, ASK);
-        must_be(nl_conn_recv(conn, in_ms(PATIENCE_MS), &none), ends[i].code);
+        must_be(retried(nl_conn_recv(conn, in_ms(PATIENCE_MS), &none)), ends[i].code);
         if (!strstr(fault_of(link).text, ends[i].text))
             kit_fail(__FILE__, __LINE__, "\"%s\" does not say \"%s\"", fault_of(link).text, ends[i].text);
         must(fault_of(link).clean == (ends[i].n == 0));

@@ -159,7 +159,7 @@ static void test_pause_with_waiters(void **state)
         peer_send(peer, c.wire, nl_conn_id(j[i].conn), ANSWER, NULL, 0);
     must(!atomic_load(&j[0].done) && !atomic_load(&j[1].done) && !atomic_load(&j[2].done));
     while (taken < 40) {
-        must_be(nl_conn_recv(slow, in_ms(PATIENCE_MS), &p), NL_OK);
+        must_be(retried(nl_conn_recv(slow, in_ms(PATIENCE_MS), &p)), NL_OK);
         nl_packet_free(p);
         taken++;
     }
@@ -237,7 +237,7 @@ static void test_giants(void **state)
         nl_packet_free(p);
         peer_write(peer, head_bytes, nl_wire_head(k->wire, 1, ASK, limit + 1, head_bytes));
         peer_write(peer, over, 10);             /* on M the length is in here */
-        must_be(nl_conn_recv(conn, in_ms(PATIENCE_MS), &none), NL_EPROTO);
+        must_be(retried(nl_conn_recv(conn, in_ms(PATIENCE_MS), &none)), NL_EPROTO);
         must(fault_of(link).text[0]);
         nl_conn_rele(conn);
         link_free(link);

@@ -127,7 +127,7 @@ static void job_ask_on(job *j)
         if (j->result != NL_OK)
             return;
         do
-            j->result = nl_ask_wait(&ask, NL_FOREVER, &answer);
+            j->result = retried(nl_ask_wait(&ask, NL_FOREVER, &answer));
         while (j->result == NL_EINTR);
         nl_ask_end(&ask);
         if (j->result != NL_OK)
