@@ -7,6 +7,8 @@
     python tests/repeat.py --times 10 --mode starved        on one processor, which busy processes want as well
     python tests/repeat.py --times 10 --mode valgrind       the C programs by valgrind's scheduler: one thread at a
                                                             time, a fair turn for each
+    python tests/repeat.py --times 10 --mode stalled        the C programs with a core that holds its threads up by
+                                                            chance; they sleep for most of it, so --at-once 12
     python tests/repeat.py --only test_races --times 1000   one C program
     python tests/repeat.py --only tests/test_api_link.py    one file of Python tests, or one test of it
     python tests/repeat.py --only pytest --leave-out tests/test_model.py
@@ -39,10 +41,10 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 BUSY = "while True: pass"
-MODES = ("plain", "starved", "valgrind")
+MODES = ("plain", "starved", "valgrind", "stalled")
 PROGRAMS = sorted(path.stem for path in (ROOT / "csrc" / "test").glob("test_*.c"))
 FAILED_PYTHON = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.M)
-FAILED_C = re.compile(r"^\[  FAILED  \] (\w+)$", re.M)
+FAILED_C = re.compile(r"^\[  (?:FAILED|ERROR )  \] (\w+)$", re.M)
 
 
 class Job(NamedTuple):
@@ -108,11 +110,11 @@ def failures(job: Job, output: str) -> list[str]:
     return sorted({*FAILED_PYTHON.findall(output), *(f"{job.name}: {name}" for name in FAILED_C.findall(output))})
 
 
-def build(folder: Path) -> list[Job]:
+def build(folder: Path, flags: str) -> list[Job]:
     """The C core's test programs."""
-    subprocess.run(["make", "-s", "-C", ROOT / "csrc", "all", f"BUILD={folder}"], check=True)
-    vectors = folder / "cc" / "vectors.txt"
-    subprocess.run(["make", "-s", "-C", ROOT / "csrc", vectors, f"BUILD={folder}"], check=True)
+    make = ["make", "-s", "-C", ROOT / "csrc", f"BUILD={folder}", f"CFLAGS={flags}"]
+    subprocess.run([*make, "all"], check=True)
+    subprocess.run([*make, folder / "cc" / "vectors.txt"], check=True)
     return [Job(name, [str(folder / "cc" / name)]) for name in PROGRAMS]
 
 
@@ -120,10 +122,13 @@ def jobs(options: argparse.Namespace, folder: Path) -> list[Job]:
     """What one round runs."""
     only = options.only or [*PROGRAMS, "pytest"]
     wanted = [name for name in PROGRAMS if name in only and name not in options.leave_out]
-    programs = [job for job in build(folder) if job.name in wanted] if wanted else []
+    flags = "-DNL_STALLS" if options.mode == "stalled" else ""
+    programs = [job for job in build(folder, flags) if job.name in wanted] if wanted else []
     if options.mode == "valgrind":
         valgrind = ["valgrind", "-q", "--tool=none", "--fair-sched=yes"]
         return [Job(name, valgrind + command) for name, command in programs]
+    if options.mode == "stalled" and not options.only:
+        return programs             # the extension is what was installed: see docs/testing.rst
     less = [f"--deselect={name}" if "::" in name else f"--ignore={name}" for name in options.leave_out if ".py" in name]
     tests = [name for name in only if ".py" in name] or ["tests", "--ignore=tests/test_core_c.py"]
     python = Job("pytest", [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=long", "-rfE",

@@ -10,7 +10,7 @@
 atomic_long sys_live;
 #endif
 
-#if defined NL_FAULTS || defined NL_COUNT_LOCKS
+#ifdef SYS_LOCKS
 _Thread_local unsigned sys_locks;
 #define LOCKS_HELD sys_locks
 #else

@@ -58,26 +58,65 @@ extern atomic_long sys_live;
 
 /* Locks are counted, per thread, where something is to be said of them: with -DNL_COUNT_LOCKS, for nl_locks_held(), and
  * in a faults build. There each moment when a thread that holds none is about to take one or to sleep, or has just done
- * so, is a point at which a test may hold it up: sys_pause(), which the test program defines. */
-typedef enum sys_point { SP_LOCK, SP_UNLOCKED, SP_READ, SP_POLL, SP_FUTEX, SP_SLEPT } sys_point;
+ * so, is a point at which a test may hold it up: sys_pause(), which the test program defines. With -DNL_STALLS threads
+ * are held up at these points, and with a lock in their hands, by chance: see sys_stall(). */
+typedef enum sys_point { SP_LOCK, SP_LOCKED, SP_UNLOCKED, SP_READ, SP_POLL, SP_FUTEX, SP_SLEPT } sys_point;
 
-#if defined NL_FAULTS || defined NL_COUNT_LOCKS
+#if defined NL_FAULTS || defined NL_COUNT_LOCKS || defined NL_STALLS
+#define SYS_LOCKS
 extern _Thread_local unsigned sys_locks;
+#endif
+
+#ifdef NL_STALLS
+/* As on a machine with too few processors: a thread runs for up to 60 ms by the clock, waiting included, and then does
+ * not for up to 60 ms, mostly a few. */
+static inline void sys_stall(void)
+{
+    static _Thread_local uint64_t chance;
+    static _Thread_local int64_t next_ns;
+    struct timespec t;
+    int64_t now;
+    double r[2];
+    int saved = errno;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    now = t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
+    if (now >= next_ns) {
+        if (!chance)
+            chance = (uint64_t)now ^ (uint64_t)(uintptr_t)&chance << 7;
+        for (int i = 0; i < 2; i++) {           /* xorshift */
+            chance ^= chance << 13;
+            chance ^= chance >> 7;
+            chance ^= chance << 17;
+            r[i] = (double)(chance >> 11) / (double)(UINT64_C(1) << 53);
+        }
+        t = (struct timespec){ .tv_nsec = (long)(60e6 * r[0] * r[0] * r[0] * r[0]) };
+        nanosleep(&t, NULL);
+        next_ns = now + t.tv_nsec + (int64_t)(60e6 * r[1]);
+    }
+    errno = saved;
+}
 #endif
 
 #ifdef NL_FAULTS
 void sys_pause(sys_point point);
 #define SYS_POINT(point) do { if (!sys_locks) { int e_ = errno; sys_pause(point); errno = e_; } } while (0)
+#elif defined NL_STALLS
+#define SYS_POINT(point) sys_stall()
 #else
 #define SYS_POINT(point) ((void)0)
 #endif
 
-#if defined NL_FAULTS || defined NL_COUNT_LOCKS
+#ifdef SYS_LOCKS
 static inline int sys_lock(pthread_mutex_t *mu)
 {
+    int e;
+
     SYS_POINT(SP_LOCK);
     sys_locks++;
-    return pthread_mutex_lock(mu);
+    e = pthread_mutex_lock(mu);
+    SYS_POINT(SP_LOCKED);
+    return e;
 }
 
 static inline int sys_unlock(pthread_mutex_t *mu)
