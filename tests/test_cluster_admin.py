@@ -145,6 +145,20 @@ def test_not_ready_until_the_time_is_up(admin: FakeAdmin, c: cluster.Admin) -> N
     raises_in_time(cluster.NotReady, ask, "Not connected to a primary master.")
 
 
+def test_what_was_answered_tells_more_than_that_the_time_is_up(admin: FakeAdmin, c: cluster.Admin) -> None:
+    """When the time is up, the next question may be under way: here, one that has no answer."""
+    def state(seconds: float) -> None:
+        admin.on(proto.AskClusterState, proto.AnswerClusterState(None), None)
+        c.state(timeout=seconds)
+
+    def primary_node(seconds: float) -> None:
+        admin.on(proto.AskPrimary, proto.AnswerPrimary(M1 + 1), None)
+        c.primary_node(timeout=seconds)
+
+    raises_in_time(cluster.NotReady, state, "does not know the state")
+    raises_in_time(cluster.NotReady, primary_node, "does not list its primary")
+
+
 def test_a_command_that_met_no_master_is_sent_again(admin: FakeAdmin, c: cluster.Admin) -> None:
     admin.on(proto.SetClusterState, not_ready, ack("Cluster state changed"))
     assert c.start().changed

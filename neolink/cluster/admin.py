@@ -58,13 +58,9 @@ class Admin:
     def state(self, *, timeout: Timeout = ...) -> ClusterStates:
         """What the cluster is doing. NotReady if the admin does not know (yet)."""
         deadline = self._deadline(timeout)
-        pause = Pause(deadline)
-        while True:
-            state = self._ask(proto.AskClusterState(), deadline).state
-            if state is not None:
-                return ClusterStates(state)
-            if not pause():
-                raise remote(NotReady, "the admin does not know the state of the cluster yet")
+        state = self._found(lambda: self._ask(proto.AskClusterState(), deadline).state, deadline,
+                            "the admin does not know the state of the cluster yet")
+        return ClusterStates(state)
 
     def primary(self, *, timeout: Timeout = ...) -> int:
         """The nid of the primary master."""
@@ -73,14 +69,12 @@ class Admin:
     def primary_node(self, *, timeout: Timeout = ...) -> Node:
         """The primary master with its address."""
         deadline = self._deadline(timeout)
-        pause = Pause(deadline)
-        while True:
+
+        def look() -> Node | None:              # two questions, and an election may be in between
             nid = self._ask(proto.AskPrimary(), deadline).nid
-            for node in self._nodes(NodeTypes.MASTER, deadline):
-                if node.nid == nid:
-                    return node
-            if not pause():                     # two questions, and an election in between
-                raise remote(NotReady, f"the admin does not list {proto.nid_str(nid)}, its primary master")
+            return next((node for node in self._nodes(NodeTypes.MASTER, deadline) if node.nid == nid), None)
+
+        return self._found(look, deadline, "the admin does not list its primary master")
 
     def ids(self, *, timeout: Timeout = ...) -> Ids:
         """How far the database has come."""
@@ -336,6 +330,22 @@ class Admin:
 
     def _ask(self, message: proto.Message, deadline: Deadline, *, repeat: bool = True) -> Any:
         return self._asker.ask(message, deadline, repeat=repeat)
+
+    def _found(self, look: Callable[[], T | None], deadline: Deadline, otherwise: str) -> T:
+        """What `look` finds, which is asked again until the time is up: then NotReady, unless it was never answered."""
+        pause, looked = Pause(deadline), False
+        while True:
+            try:
+                found = look()
+            except errors.Timeout:
+                if not looked:
+                    raise
+                raise remote(NotReady, otherwise) from None
+            if found is not None:
+                return found
+            looked = True
+            if not pause():
+                raise remote(NotReady, otherwise)
 
     def _do(self, message: proto.Message, deadline: Deadline) -> str:
         """Send a command that is answered by ACK; what the master said with it."""
