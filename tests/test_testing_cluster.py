@@ -157,10 +157,10 @@ def test_what_the_admin_tells(cluster: testing.Cluster, ctl: neolink.NodeLink) -
 def test_a_bad_range_is_refused_under_a_foreign_id() -> None:
     """As NEO's admin does: on an id of its own counter, so that the asker cannot tell by the id what is refused."""
     with testing.Cluster() as cluster:
-        raw = neolink.dial(cluster.admin_address)
-        with raw, pytest.raises(neolink.Timeout):
-            raw.ask(proto.AskPartitionList(7, 9, None), timeout=0.05)
-        until(lambda: raw.stats().packets_received == 1, "the refusal")
+        with neolink.dial(cluster.admin_address) as raw:
+            with pytest.raises(neolink.Timeout):
+                raw.ask(proto.AskPartitionList(7, 9, None), timeout=0.05)
+            until(lambda: raw.stats().packets_received == 1, "the refusal")
 
 
 def test_summary_in_neos_words() -> None:

@@ -453,6 +453,7 @@ static void *job_thread(void *arg)
     job *j = arg;
 
     not_the_tests_thread = true;
+    atomic_store(&j->tid, gettid());
     j->run(j);
     atomic_store(&j->done, true);
     return NULL;

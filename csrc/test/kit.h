@@ -139,6 +139,7 @@ typedef struct job {
     uint64_t  n;
     int64_t   deadline;
     nl_err    result;
+    atomic_int tid;                                     /* once it runs */
     atomic_bool done;
 } job;
 

@@ -13,6 +13,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/syscall.h>
 
 /* ---- deadlines under traffic ------------------------------------------------------------------------------------ */
 
@@ -88,9 +89,25 @@ static void catch_signals(void)
     must(sigaction(SIGUSR1, &a, NULL) == 0);
 }
 
+/* Is the thread in futex(2)? If the kernel does not tell, it is taken to be. */
+static bool is_asleep(const job *j)
+{
+    char path[64], text[16] = "";
+    FILE *f;
+
+    snprintf(path, sizeof path, "/proc/self/task/%d/syscall", (int)atomic_load(&j->tid));
+    if (!(f = fopen(path, "r")))
+        return true;
+    if (!fgets(text, sizeof text, f))           /* "running", or the number and the arguments of the call */
+        strcpy(text, "unknown");
+    fclose(f);
+    return strcmp(text, "unknown") == 0 || strtol(text, NULL, 10) == SYS_futex;
+}
+
 /* Interrupts a thread that sleeps, and comes back while it is in the handler. */
 static void interrupt(job *j)
 {
+    wait_until(is_asleep(j));
     pthread_kill(j->thread, SIGUSR1);
     wait_until(atomic_load(&in_handler) == 1);
 }
@@ -121,12 +138,15 @@ static void fill_up(nl_link *link, job *filler)
     } while (poll(&p, 1, 0) != 0 || stats_of(link).tx_bytes_queued <= 32768);
 }
 
+/* Of a wait that a signal should end, and may miss: see is_interrupted(). */
+static __attribute__((unused)) int64_t attempt_ends(void) { return in_ms(PATIENCE_MS / 4); }
+
 /* A sender sleeps for room; a signal; before the sender is back under the lock a Conn is closed, which wakes all
  * senders to look for themselves. There is still no room, and the signal must not be forgotten. */
 static __attribute__((unused)) nl_err signal_and_wake_of_a_sender(void)
 {
     nl_link_config c = config_of(NL_CLIENT, KIND_2016);
-    job filler = { 0 }, sender = { 0 };
+    job filler = { 0 }, sender = { .deadline = attempt_ends() };
     int fd[2];
     nl_link *link;
     nl_conn *other;
@@ -155,7 +175,7 @@ static __attribute__((unused)) nl_err signal_and_wake_of_a_sender(void)
 static __attribute__((unused)) nl_err signal_and_wake_of_a_receiver(void)
 {
     nl_link_config c = config_of(NL_SERVER, KIND_2016);
-    job leader = { 0 }, second = { 0 };
+    job leader = { 0 }, second = { .deadline = attempt_ends() };
     nl_packet *p;
     nl_link *link;
     int peer;
@@ -183,8 +203,8 @@ static __attribute__((unused)) nl_err signal_and_wake_of_a_receiver(void)
     return second.result;
 }
 
-/* A thread is counted as waiting just before it sleeps, and a signal in between is noticed when the wait is over. So on
- * a busy machine, where it may stay there for long, it is tried again: what forgets signals forgets each. */
+/* A thread is counted as waiting just before it sleeps, and a signal in between is noticed when the wait is over. It is
+ * seen asleep before, but may be so for a lock: so it is tried again, for what forgets signals forgets each. */
 static __attribute__((unused)) void is_interrupted(nl_err (*attempt)(void))
 {
     nl_err e = attempt();
