@@ -128,7 +128,7 @@ def jobs(options: argparse.Namespace, folder: Path) -> list[Job]:
         valgrind = ["valgrind", "-q", "--tool=none", "--fair-sched=yes"]
         return [Job(name, valgrind + command) for name, command in programs]
     if options.mode == "stalled" and not options.only:
-        return programs             # the extension is what was installed: see docs/testing.rst
+        return programs             # the extension is what was installed: see docs/reliability.rst
     less = [f"--deselect={name}" if "::" in name else f"--ignore={name}" for name in options.leave_out if ".py" in name]
     tests = [name for name in only if ".py" in name] or ["tests", "--ignore=tests/test_core_c.py"]
     python = Job("pytest", [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=long", "-rfE",
