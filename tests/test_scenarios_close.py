@@ -210,7 +210,7 @@ def test_s07_one_fault_wakes_a_hundred_waiters_of_mixed_kinds(wire):
                 wait.result()
         assert isinstance(link.fault, neolink.LinkDown)
         until(lambda: link.stats().waiters == link.stats().inside == 0)
-        assert link.stats().rx_bytes_queued == link.stats().tx_bytes_queued == 0
+        until(lambda: link.stats().rx_bytes_queued == link.stats().tx_bytes_queued == 0)    # the poller may be writing
 
 
 def test_s08_a_write_error_wakes_readers():
