@@ -18,7 +18,7 @@ import pytest
 
 import neolink
 
-from .peers import Address, Cluster, TlsFiles, free_addresses, wait_until
+from .peers import Address, Cluster, TlsFiles, free_addresses, join, wait_until
 
 SECONDS = 20.0              # longer than anything here takes; a lost wake-up shows as Timeout
 
@@ -131,11 +131,10 @@ class NeoPyCases(NodeBytes):
             assert link.ask(PING, timeout=SECONDS).code == PING | ANSWER
 
     def test_dial_by_text_tries_several_masters(self, cluster: Cluster) -> None:
-        nobody, = free_addresses(1)
-        (host, dead), (_, live) = nobody, cluster.master
-        for separator in ",", " ":
-            with dial(f"{host}:{dead}{separator}{host}:{live}") as link:
-                assert link.peer_address == cluster.master
+        with free_addresses() as [(host, dead)]:
+            for separator in ",", " ":
+                with dial(f"{host}:{dead}{separator}{join(cluster.master)}") as link:
+                    assert link.peer_address == cluster.master
 
     def test_wrong_version_names_both(self, cluster: Cluster) -> None:
         with pytest.raises(neolink.HandshakeError) as caught:
@@ -151,8 +150,7 @@ class NeoPyCases(NodeBytes):
         assert f"{self.other_wire} protocol" in str(caught.value.ours)
 
     def test_nobody_there_is_a_dial_error_not_a_handshake_error(self, cluster: Cluster) -> None:
-        nobody, = free_addresses(1)
-        with pytest.raises(neolink.DialError) as caught:
+        with free_addresses() as [nobody], pytest.raises(neolink.DialError) as caught:
             dial(nobody)
         assert not isinstance(caught.value, neolink.HandshakeError)
         assert isinstance(caught.value.__cause__, ConnectionRefusedError)
@@ -315,9 +313,7 @@ class NeoPyCases(NodeBytes):
     @pytest.mark.parametrize("how", ["stop", "kill"])
     def test_end_of_a_node_wakes_everyone(self, cluster: Cluster, how: str) -> None:
         """S5, S7, S16. Blocked recv, accept and an iteration all end when the node's process does."""
-        address, = free_addresses(1)
-        node = cluster.run("neoadmin", address, name=f"neoadmin-{how}")
-        try:
+        with cluster.another("neoadmin", name=f"neoadmin-{how}") as (node, address):
             node.wait_listening(address)
             with dial(address) as link:
                 assert link.ask(PING, timeout=SECONDS).code == PING | ANSWER
@@ -338,8 +334,6 @@ class NeoPyCases(NodeBytes):
                 in_threads(len(conns) + 1, wait)
                 ender.join(SECONDS)
                 check_clean_end(link)
-        finally:
-            cluster.forget(node)
 
     # -- nodes that dial us
 
@@ -389,23 +383,17 @@ class NeoPyCases(NodeBytes):
     def test_admin_refused_by_its_master_survives_and_dials_again(self, cluster: Cluster) -> None:
         """S23. A real admin takes our refusing listener for its master: our Error does not hurt it."""
         with listen(accept="refuse") as listener:
-            address, = free_addresses(1)
-            node = cluster.run("neoadmin", address, master=listener.address, name="neoadmin-refused")
-            try:
+            with cluster.another("neoadmin", master=listener.address, name="neoadmin-refused") as (node, _):
                 with listener.accept(SECONDS) as link:
                     self.wait_refused(link)
                 # It comes back, and it still serves: it says that it has no master.
                 with listener.accept(SECONDS):
                     node.check_alive()
-            finally:
-                cluster.forget(node)
 
     def test_we_are_the_master_of_an_admin(self, cluster: Cluster) -> None:
         """neolink plays the primary master for a real admin, well enough for a real neoctl to get its answer there."""
         with listen() as listener:
-            address, = free_addresses(1)
-            node = cluster.run("neoadmin", address, master=listener.address, name="neoadmin-ours")
-            try:
+            with cluster.another("neoadmin", master=listener.address, name="neoadmin-ours") as (node, address):
                 with listener.accept(SECONDS) as link:
                     self.welcome_admin(link)
                     server = threading.Thread(target=link.serve, args=(self.play_master,), daemon=True)
@@ -418,9 +406,6 @@ class NeoPyCases(NodeBytes):
                     cluster.forget(node)
                     server.join(SECONDS)
                     assert not server.is_alive(), "serve() outlived its link"
-            finally:
-                if node in cluster.processes:
-                    cluster.forget(node)
 
     def welcome_admin(self, link: neolink.NodeLink) -> None:
         with link.recv1(SECONDS) as request:

@@ -27,7 +27,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -59,16 +59,16 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = STAR
         time.sleep(POLL_SECONDS)
 
 
-def free_addresses(count: int) -> list[Address]:
-    """Loopback addresses nobody listens on: all are held at once, so they differ."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
+@contextmanager
+def free_addresses(count: int = 1) -> Iterator[list[Address]]:
+    """Loopback addresses where nobody listens, held meanwhile: no socket is given one by chance, and a peer, which like
+    NEO sets SO_REUSEADDR, can listen there all the same."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
         for s in sockets:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             s.bind(("127.0.0.1", 0))
-        return [s.getsockname() for s in sockets]
-    finally:
-        for s in sockets:
-            s.close()
+        yield [s.getsockname() for s in sockets]
 
 
 def join(address: Address) -> str:
@@ -253,13 +253,14 @@ class Cluster:
     autostart: bool = True
     upstream: Cluster | None = None
     processes: list[Process] = field(default_factory=list)
+    _held: ExitStack = field(default_factory=ExitStack, init=False, repr=False)     # the addresses
 
     def process(self, name: str) -> Process:
         return next(process for process in self.processes if process.name == name)
 
     def start(self) -> None:
         masters, storages = self.counts
-        self.admin, *others = free_addresses(1 + masters + storages)
+        self.admin, *others = self._held.enter_context(free_addresses(1 + masters + storages))
         self.masters, self.storages = others[:masters], others[masters:]
         self.master, self.storage = self.masters[0], self.storages[0]
         try:
@@ -296,7 +297,7 @@ class Cluster:
 
     def run(self, program: str, bind: Address, *arguments: str, master: Address | None = None,
             name: str | None = None) -> Process:
-        """Start one more node of this cluster. Whoever starts a node for one test stops it with forget()."""
+        """Start one more node of this cluster."""
         command = self.software.command(program, "-c", self.name, "-b", join(bind), "-m",
                                         join(master) if master else self.all_masters(),
                                         *tls_options(self.tls), *arguments)
@@ -306,7 +307,19 @@ class Cluster:
 
     def forget(self, process: Process) -> None:
         process.stop()
-        self.processes.remove(process)
+        if process in self.processes:
+            self.processes.remove(process)
+
+    @contextmanager
+    def another(self, program: str, *arguments: str, name: str, master: Address | None = None
+                ) -> Iterator[tuple[Process, Address]]:
+        """One more node while the body runs, at an address of its own."""
+        with free_addresses() as [address]:
+            process = self.run(program, address, *arguments, name=name, master=master)
+            try:
+                yield process, address
+            finally:
+                self.forget(process)
 
     def start_ctl(self, *arguments: str, admin: Address | None = None,
                   tls: TlsFiles | None | Literal["cluster"] = "cluster") -> subprocess.Popen[str]:
@@ -341,6 +354,7 @@ class Cluster:
         for process in reversed(self.processes):
             process.stop()
         self.processes.clear()
+        self._held.close()
 
 
 # ---- Go --------------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from neolink import cluster as clusters
 from neolink import proto
 from neolink.proto import CellStates, ClusterStates, NodeTypes
 
-from .peers import Cluster, free_addresses, join
+from .peers import Cluster, join
 
 SECONDS = 20.0
 
@@ -114,25 +114,21 @@ class Cases:
 
     def test_a_storage_comes_and_goes(self, c: clusters.Admin, cluster: Cluster) -> None:
         """add, tweak, watch it replicate, and retire it: the whole life of a storage."""
-        [address] = free_addresses(1)
-        second = cluster.run("neostorage", address, "-a", "SQLite", "-d", "second.sqlite", name="second")
-        with clusters.client(join(cluster.master), cluster.name, tls=tls_of(cluster), timeout=SECONDS) as client:
-            try:
-                c.wait(lambda c: len(c.nodes(NodeTypes.STORAGE)) == 2, timeout=SECONDS)
-                name = c.nodes(NodeTypes.STORAGE)[1].name
-                added = c.add(name)
-                assert added.changed and [proto.nid_str(nid) for nid in added.nids] == [name]
-                assert c.set_replicas(1).changed
-                last = list(c.tweaking(timeout=SECONDS))[-1]
-                assert last.finished and last.total == 2 * len(c.partitions().rows)
-                c.wait(lambda c: client.partitions().ptid == c.partitions().ptid, timeout=SECONDS)
-                assert client.partitions().rows[0][name] is CellStates.UP_TO_DATE
-                assert c.set_replicas(0).changed
-                assert list(c.retiring(name, timeout=SECONDS))[-1].finished
-                assert [node.name for node in c.nodes(NodeTypes.STORAGE)] == ["S1"]
-                assert list(c.partitions().rows[0]) == [1]
-            finally:
-                cluster.forget(second)
+        with clusters.client(join(cluster.master), cluster.name, tls=tls_of(cluster), timeout=SECONDS) as client, \
+                cluster.another("neostorage", "-a", "SQLite", "-d", "second.sqlite", name="second"):
+            c.wait(lambda c: len(c.nodes(NodeTypes.STORAGE)) == 2, timeout=SECONDS)
+            name = c.nodes(NodeTypes.STORAGE)[1].name
+            added = c.add(name)
+            assert added.changed and [proto.nid_str(nid) for nid in added.nids] == [name]
+            assert c.set_replicas(1).changed
+            last = list(c.tweaking(timeout=SECONDS))[-1]
+            assert last.finished and last.total == 2 * len(c.partitions().rows)
+            c.wait(lambda c: client.partitions().ptid == c.partitions().ptid, timeout=SECONDS)
+            assert client.partitions().rows[0][name] is CellStates.UP_TO_DATE
+            assert c.set_replicas(0).changed
+            assert list(c.retiring(name, timeout=SECONDS))[-1].finished
+            assert [node.name for node in c.nodes(NodeTypes.STORAGE)] == ["S1"]
+            assert list(c.partitions().rows[0]) == [1]
 
 
 class TestCtlM(Cases):
