@@ -108,6 +108,7 @@ typedef struct nl_rx {
     nl_list      waiters NL_MU;         /* every nl_waiter.all */
     atomic_bool  waited;                /* are there any; set under mu, read without */
     bool         paused NL_MU;          /* over link_rx_bytes: nobody reads until somebody takes */
+    bool         ending NL_MU;          /* the stream has ended; whoever writes now comes back and says how */
     bool         throttled NL_MU;       /* too many strays: nobody reads until ... */
     int64_t      throttled_until_ns NL_MU;
     int64_t      strays_ns NL_MU;       /* what strays took, by estimate, since ... */
@@ -249,6 +250,7 @@ void   nl_waiters_wake_locked(nl_link *link, nl_list *on) NL_LOCKED;    /* all o
  * does not wait again before the signal was told. Off its list in any case, and whatever it held it has passed on. */
 nl_err nl_rx_wait_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns) NL_LOCKED;
 void   nl_rx_unpause_locked(nl_link *link) NL_LOCKED;                   /* after rx.bytes went down */
+void   nl_rx_tell_end_locked(nl_link *link) NL_LOCKED;  /* back from a write, and tx_fault is set if it failed */
 /* A packet was thrown away, which may have been answered. */
 void   nl_rx_stray_locked(nl_link *link, size_t bytes, bool answered) NL_LOCKED;
 void   nl_rx_unthrottle_locked(nl_link *link) NL_LOCKED;                /* the link is no longer open */
@@ -277,6 +279,10 @@ static inline bool nl_tx_has_room_locked(const nl_link *link, size_t total) NL_L
     size_t limit = link->limits.link_tx_bytes;
 
     return !link->tx.bytes || (total <= limit && link->tx.bytes <= limit - total);
+}
+static inline bool nl_tx_is_writing_locked(const nl_link *link) NL_LOCKED
+{
+    return link->tx.holder == NL_TX_THREAD || link->tx.holder == NL_TX_POLLER;
 }
 nl_err nl_tx_room_locked(nl_link *link, nl_conn *conn, size_t total, int64_t deadline_ns) NL_LOCKED;
 nl_err nl_tx_queue_locked(nl_link *link, uint32_t id, uint16_t code, const void *payload, size_t len) NL_LOCKED;

@@ -10,8 +10,8 @@
  *
  * The invariant
  *   A live link is held by a reader, or watched by the poller, or on the poller's sweep list (which watches within
- *   NL_SWEEP_NS), or paused over its budget, or throttled until the poller's timer. Every path that gives the token up
- *   goes through rx_give_locked(), which passes it to a waiter that is not ready, or sees to the watching.
+ *   NL_SWEEP_NS), or paused over its budget, or throttled until the poller's timer, or ending. Every path that gives the
+ *   token up goes through rx_give_locked(), which passes it to a waiter that is not ready, or sees to the watching.
  *
  * How a leader sleeps
  *   First, perhaps, it tries: reads without waiting for a few microseconds, because sleeping and being woken costs more
@@ -39,6 +39,12 @@
  *   (in_turn) only one that was called is on its way at a time, and calls the next when it lets go of the link's lock:
  *   before it wants that of its caller. It needs a processor to come that far, and nothing else, so whoever is left on
  *   link.posted has somebody on the way who will call it. A thread that gets the read token is called at once.
+ *
+ * How it ends
+ *   A socket tells its error once, to a reader or to a writer; the other finds an end, as if the peer had closed, or
+ *   EPIPE. So a reader that finds the end while somebody writes does not believe it yet: nobody reads on (rx.ending), and
+ *   whoever comes back from that write says what the end was, nl_rx_tell_end_locked(). He is not long: no write sleeps
+ *   longer than NL_SNDTIMEO_NS.
  *
  * Strays
  *   A packet that nobody wants is cheap, and how many there are is for the peer to say. So they are charged what they
@@ -177,7 +183,7 @@ static bool rx_has_left(const nl_rx *rx) NL_READER
 
 static bool rx_may_read(const nl_link *link) NL_LOCKED
 {
-    return link->state == NL_LINK_OPEN && !link->rx.paused && !link->rx.throttled;
+    return link->state == NL_LINK_OPEN && !link->rx.paused && !link->rx.throttled && !link->rx.ending;
 }
 
 static void rx_watch_locked(nl_link *link) NL_LOCKED
@@ -625,11 +631,12 @@ static void rx_route_locked(nl_link *link, rx_batch *batch) NL_LOCKED_READER
         HAND_ON(rx_route_kick, nl_tx_kick_locked(link));
 }
 
+/* A read brought no more: it returned n, and `why` is what is known besides. */
 static void rx_ended_locked(nl_link *link, ssize_t n, nl_fault *why) NL_LOCKED_READER
 {
     nl_rx *rx = &link->rx;
 
-    if (link->tx_fault.code)
+    if (link->tx_fault.code && !(n < 0 && link->tx_fault.sys_errno == EPIPE))   /* which says only that it has ended */
         *why = link->tx_fault;
     else if (n < 0 && why->code == NL_OK)
         nl_fault_set(why, NL_ELINKDOWN, (int)-n, "reading from the peer failed: %s", strerror((int)-n));
@@ -646,6 +653,18 @@ static void rx_ended_locked(nl_link *link, ssize_t n, nl_fault *why) NL_LOCKED_R
     }
     nl_tx_last_words_locked(link);
     nl_link_fail_locked(link, why);
+}
+
+void nl_rx_tell_end_locked(nl_link *link)
+{
+    nl_fault why;
+
+    if (!link->rx.ending || link->state != NL_LINK_OPEN)
+        return;
+    link->rx.ending = false;
+    rx_is_ours_locked();
+    nl_fault_init(&why);
+    rx_ended_locked(link, 0, &why);
 }
 
 /* One turn of a token holder: what is left over first, else one read; then decode and route. mu held on entry and exit.
@@ -681,7 +700,10 @@ static ssize_t rx_turn_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns, 
             HAND_ON(rx_turn_kick, nl_tx_kick_locked(link));
         return n;
     }
-    rx_ended_locked(link, n, &batch.why);
+    if (n == 0 && nl_tx_is_writing_locked(link))
+        rx->ending = true;
+    else
+        rx_ended_locked(link, n, &batch.why);
     return 0;
 }
 

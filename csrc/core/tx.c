@@ -278,6 +278,7 @@ static void tx_give_locked(nl_link *link) NL_LOCKED NL_RELEASE(tx_token)
 {
     nl_tx *tx = &link->tx;
 
+    HAND_ON(tx_give_end, nl_rx_tell_end_locked(link));
     if (tx_pending(link) && link->state <= NL_LINK_CLOSING && !link->aborted && !link->tx_fault.code &&
         !link->fault.code) {
         tx_drop_locked(link, NL_TX_ARMED);
@@ -294,7 +295,7 @@ static void tx_give_locked(nl_link *link) NL_LOCKED NL_RELEASE(tx_token)
 
 void nl_tx_last_words_locked(nl_link *link)
 {
-    if (!link->tls || link->tx.holder == NL_TX_THREAD || link->tx.holder == NL_TX_POLLER)
+    if (!link->tls || nl_tx_is_writing_locked(link))
         return;                             /* who writes now finds the end by itself */
     tx_is_ours();
     if (nl_tls_has_ended(link->tls))
@@ -522,6 +523,7 @@ static int write_direct_locked(nl_link *link, nl_conn *conn, struct iovec iov[2]
             return EAGAIN;
         if (rest == 0 || (e && e != EAGAIN))
             return e;
+        HAND_ON(write_direct_end, nl_rx_tell_end_locked(link));
         if (!large || !may_stay_locked(link, conn, rest, done > 0, deadline_ns))
             return EAGAIN;
         staying = true;

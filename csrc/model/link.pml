@@ -118,7 +118,7 @@ byte  inside;
 bool  watching_in, watching_out;
 
 mtype rx_holder = NONE;
-bool  paused, throttled, sweeping, watched, more;
+bool  paused, throttled, ending, sweeping, watched, more;
 bool  strayed;                      /* a packet was turned away since the reader last looked at what they took */
 bool  used;                         /* rx.turns != rx.swept_turns */
 byte  rx_bytes;
@@ -148,13 +148,14 @@ bool  sweeps, timers, deleted;
 byte  readers, writers, done;       /* for the assertions: */
 bool  owed;                         /* an abort found bytes that nobody writes, and room for them in the socket */
 bool  was_paused;                   /* the link was over its budget when a write failed */
+bool  error_told;                   /* a write failed: the socket tells its error once */
 bool  left_alone;                   /* the one closer left for a signal */
 
 #define HAS_ENDED   (peer_ended || shut_rd)
 #define IS_READABLE (len(in_socket) > 0 || HAS_ENDED)
 #define IS_BROKEN   (peer_ended || shut_wr)
 #define IS_WRITABLE (len(out_socket) < SOCKET || IS_BROKEN)
-#define RX_MAY_READ (link_state == OPEN && !paused && !throttled)
+#define RX_MAY_READ (link_state == OPEN && !paused && !throttled && !ending)
 #define RX_HAS_LEFT more
 #define TX_PENDING  (len(tx_first) > 0)
 
@@ -698,7 +699,15 @@ inline rx_turn_locked(i)
     :: atomic { n == OK || left_over -> slept = false; left_over = false }
         rx_route_locked();
         n = OK
-    :: atomic { n == ELINK && !left_over -> nl_link_fail_locked(); n = OK }     /* rx_ended_locked */
+    :: atomic { n == ELINK && !left_over ->
+            if
+            :: tx_holder == THREAD || tx_holder == POLLER -> ending = true
+            :: else ->
+                assert(link_state != OPEN || !error_told || tx_fault);
+                nl_link_fail_locked()       /* rx_ended_locked */
+            fi;
+            n = OK
+        }
     :: else
     fi;
     readers--
@@ -868,8 +877,18 @@ inline tx_failed_locked()
     fi
 }
 
+inline nl_rx_tell_end_locked()
+{
+    ending = false;
+    nl_link_fail_locked()
+}
+
 inline tx_give_locked()
 {
+    if
+    :: ending && link_state == OPEN -> nl_rx_tell_end_locked()  /* knock tx_give_end */
+    :: else
+    fi;
     if
     :: TX_PENDING && (link_state == OPEN || link_state == CLOSING) && !aborted && !tx_fault ->
         tx_holder = ARMED;
@@ -905,7 +924,7 @@ inline tx_run_locked()
         nl_link_unlock();
         atomic {
             if
-            :: IS_BROKEN || FAILS -> te = EPIPE
+            :: IS_BROKEN || FAILS -> te = EPIPE; error_told = true
             :: !IS_BROKEN && len(out_socket) < SOCKET ->
                 tx_first ? <packet>;
                 out_socket ! packet;
@@ -1011,7 +1030,7 @@ inline send_now_locked(p)
     nl_link_unlock();
     atomic {
         if
-        :: IS_BROKEN || FAILS -> te = EPIPE
+        :: IS_BROKEN || FAILS -> te = EPIPE; error_told = true
         :: !IS_BROKEN && len(out_socket) < SOCKET -> out_socket ! p; te = OK
         :: !IS_BROKEN && len(out_socket) == SOCKET -> te = EAGAIN
         fi

@@ -2,6 +2,8 @@
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  */
+#include "link.h"
+
 #include "kit.h"
 
 #include "buf.h"
@@ -263,6 +265,16 @@ nl_fault fault_of(nl_link *link)
 
     nl_link_fault(link, &f);
     return f;
+}
+
+bool end_was_read(nl_link *link)
+{
+    bool was;
+
+    nl_link_lock(link);
+    was = link->rx.ending || link->state != NL_LINK_OPEN;
+    nl_link_unlock(link);
+    return was;
 }
 
 nl_conn *conn_new(nl_link *link)

@@ -101,6 +101,7 @@ nl_link *link_over(int fd, const nl_link_config *config);
 void     link_free(nl_link *link);
 nl_stats stats_of(nl_link *link);
 nl_fault fault_of(nl_link *link);                       /* code NL_OK: none */
+bool end_was_read(nl_link *link);                       /* and told, unless somebody writes, who then tells it */
 nl_conn *conn_new(nl_link *link);
 /* The usual ones, with patience; anything but success fails. */
 void       send_ok(nl_conn *conn, uint16_t code, const void *payload, size_t len);

@@ -260,6 +260,111 @@ static void test_poller_reads_beside_a_late_waiter(void **state)
     close(peer);
 }
 
+static void job_send_late(job *j)
+{
+    my_stop = j->arg;
+    j->result = nl_conn_send(j->conn, ASK, NULL, 0, j->deadline, NULL);
+}
+
+/* tx_give_end: the socket tells its error to whoever writes, and to the reader only that it has ended; the reader comes
+ * first, and took it for the peer's end. */
+static void test_error_that_only_the_writer_knows(void **state)
+{
+    static const int errors[] = { ETIMEDOUT, ECONNRESET, 0 };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
+        nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+        stop writes = { .at = SC_SENDMSG, .then = errors[i] };
+        job sender = { .deadline = NL_FOREVER, .arg = &writes }, receiver = { .deadline = NL_FOREVER };
+        nl_link *link;
+        int fd[2];
+
+        sockets_tcp(fd);
+        link = link_over(fd[0], &c);
+        sender.conn = conn_new(link);
+        receiver.conn = conn_new(link);
+        job_start(&sender, job_send_late);
+        wait_until(atomic_load(&writes.reached));
+        job_start(&receiver, job_recv);
+        close(fd[1]);
+        wait_until(end_was_read(link));
+        atomic_store(&writes.let_go, true);
+        job_join(&sender);
+        job_join(&receiver);
+        must_be(sender.result, errors[i] ? NL_ELINKDOWN : NL_OK);
+        must_be(receiver.result, NL_ELINKDOWN);
+        must(fault_of(link).sys_errno == errors[i] && fault_of(link).clean == !errors[i]);
+        nl_conn_rele(sender.conn);
+        nl_conn_rele(receiver.conn);
+        link_free(link);
+    }
+}
+
+/* The other way round: the reader knows, and comes last; the writer has only EPIPE. */
+static void test_error_that_only_the_reader_knows(void **state)
+{
+    nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+    stop reads = { .at = SC_RECV, .then = ETIMEDOUT }, writes = { .at = SC_SENDMSG, .then = EPIPE, .let_go = true };
+    job sender = { .deadline = NL_FOREVER, .arg = &writes }, receiver = { .deadline = NL_FOREVER, .arg = &reads };
+    nl_link *link;
+    int peer;
+
+    (void)state;
+    link = link_and_peer(&c, true, &peer);
+    sender.conn = conn_new(link);
+    receiver.conn = conn_new(link);
+    job_start(&receiver, job_recv_late);
+    wait_until(atomic_load(&reads.reached));
+    job_start(&sender, job_send_late);
+    job_join(&sender);
+    must_be(sender.result, NL_ELINKDOWN);
+    atomic_store(&reads.let_go, true);
+    job_join(&receiver);
+    must_be(receiver.result, NL_ELINKDOWN);
+    must(fault_of(link).sys_errno == ETIMEDOUT);
+    nl_conn_rele(sender.conn);
+    nl_conn_rele(receiver.conn);
+    link_free(link);
+    close(peer);
+}
+
+static void job_send_large(job *j)
+{
+    static uint8_t bytes[16 << 20];
+
+    j->result = nl_conn_send(j->conn, ASK, bytes, sizeof bytes, j->deadline, NULL);
+}
+
+/* write_direct_end: the peer ends its half, and reads no more of a packet that is too large to be left in the queue. */
+static void test_end_beside_a_send_that_is_stuck(void **state)
+{
+    nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+    job sender = { .deadline = NL_FOREVER }, receiver = { .deadline = NL_FOREVER };
+    nl_link *link;
+    int fd[2];
+
+    (void)state;
+    c.limits.link_tx_bytes = 1 << 20;
+    sockets_tcp(fd);
+    link = link_over(fd[0], &c);
+    sender.conn = conn_new(link);
+    receiver.conn = conn_new(link);
+    job_start(&sender, job_send_large);
+    wait_until(stats_of(link).bytes_sent > 0);
+    shutdown(fd[1], SHUT_WR);
+    job_start(&receiver, job_recv);
+    job_join(&receiver);
+    job_join(&sender);
+    must_be(receiver.result, NL_ELINKDOWN);
+    must_be(sender.result, NL_ELINKDOWN);
+    must(fault_of(link).clean);
+    nl_conn_rele(sender.conn);
+    nl_conn_rele(receiver.conn);
+    link_free(link);
+    close(fd[1]);
+}
+
 #ifndef NL_NO_TLS
 
 typedef struct adoption { int fd; nl_link_config config; } adoption;
@@ -380,6 +485,8 @@ int main(void)
         TEST(test_close_under_a_hose), TEST(test_interrupted_close_delivers),
         TEST(test_abort_beside_an_interrupted_close), TEST(test_next_closer), TEST(test_closer_waits_for_the_poller),
         TEST(test_poller_reads_beside_a_late_waiter),
+        TEST(test_error_that_only_the_writer_knows), TEST(test_error_that_only_the_reader_knows),
+        TEST(test_end_beside_a_send_that_is_stuck),
         TEST(test_end_before_an_ask_sleeps),
     };
 
