@@ -760,7 +760,6 @@ static void keep_asking(job *j)
         job_ask(&a);
         must_be(a.result, NL_OK);
         nl_packet_free(a.packet);
-        j->n++;
     }
 }
 
@@ -799,13 +798,13 @@ static void test_fork(void **state)
     }
     for (int i = 0; i < 5; i++) {
         parent copy = ours;
+        uint64_t so_far = stats_of(p.client).packets_received;
+        wait_until(stats_of(p.client).packets_received > so_far);
         must(!fails(child, &copy));
     }
     atomic_store(&stop, true);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 2; i++)
         job_join(&asker[i]);
-        must(asker[i].n > 0);
-    }
     nl_ask_many_end(ours.batch);
     nl_conn_rele(ours.conn);
     link_free(ours.raw);
