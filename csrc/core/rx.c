@@ -43,7 +43,7 @@
  * How it ends
  *   A socket tells its error once, to a reader or to a writer; the other finds an end, as if the peer had closed, or
  *   EPIPE. So a reader that finds the end while somebody writes does not believe it yet: nobody reads on (rx.ending), and
- *   whoever comes back from that write says what the end was, nl_rx_tell_end_locked(). He is not long: no write sleeps
+ *   whoever comes back from that write tells what the end was, nl_rx_tell_end_locked(). That is soon: no write sleeps
  *   longer than NL_SNDTIMEO_NS.
  *
  * Strays
