@@ -68,17 +68,27 @@ extern _Thread_local unsigned sys_locks;
 #endif
 
 #ifdef NL_STALLS
-/* As on a machine with too few processors: a thread runs for up to 60 ms by the clock, waiting included, and then does
- * not for up to 60 ms, mostly a few. */
-static inline void sys_stall(void)
+enum { STALLS_BY_CHANCE = 1, STALLS_OF_POLLER = 2, STALLS_OF_CALLERS = 3 };
+bool nl_poller_is_me(void);
+
+/* By chance, as on a machine with too few processors: a thread runs for up to 60 ms by the clock, waiting included, and
+ * then does not for up to 60 ms, mostly a few. Or the poller, or everybody else, is late at each point: what a test
+ * takes for done when it is only about to be then shows at once. */
+static inline void sys_stall(sys_point point)
 {
     static _Thread_local uint64_t chance;
     static _Thread_local int64_t next_ns;
-    struct timespec t;
+    struct timespec t = { .tv_nsec = NL_STALLS == STALLS_OF_POLLER ? 4000000 : 500000 };
     int64_t now;
     double r[2];
     int saved = errno;
 
+    if (NL_STALLS != STALLS_BY_CHANCE) {
+        if (point != SP_LOCKED && nl_poller_is_me() == (NL_STALLS == STALLS_OF_POLLER))
+            nanosleep(&t, NULL);
+        errno = saved;
+        return;
+    }
     clock_gettime(CLOCK_MONOTONIC, &t);
     now = t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
     if (now >= next_ns) {
@@ -102,7 +112,7 @@ static inline void sys_stall(void)
 void sys_pause(sys_point point);
 #define SYS_POINT(point) do { if (!sys_locks) { int e_ = errno; sys_pause(point); errno = e_; } } while (0)
 #elif defined NL_STALLS
-#define SYS_POINT(point) sys_stall()
+#define SYS_POINT(point) sys_stall(point)
 #else
 #define SYS_POINT(point) ((void)0)
 #endif
