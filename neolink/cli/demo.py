@@ -56,8 +56,8 @@ def on_loopback(args: argparse.Namespace) -> int:
             server.start()
             show(link, _peer.PING[link.wire], args)
             notifications(link, args.seconds)
-            stats = link.stats()
             link.close()
+            stats = link.stats()
             server.join()
     say("closed", f"cleanly: {stats.packets_sent:,} packets sent, {stats.packets_received:,} received, "
                   f"{stats.bytes_sent:,} bytes out, nothing left queued ({stats.rx_bytes_queued + stats.tx_bytes_queued})")
