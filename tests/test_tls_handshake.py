@@ -407,6 +407,9 @@ def test_a_crowd_of_hostile_handshakes_holds_up_nobody(caplog):
         server.handle_new_conn(lambda conn: [conn.send(ANSWER) for _ in conn])
         for number in range(300):
             stack.enter_context(hostile(listener.address, number))
+        first = Background(listener.accept)         # behind all of them, so what they give to do is done when this is in
+        stack.enter_context(neolink.dial(listener.address, tls=tls, wire="M", timeout=PATIENCE))
+        stack.enter_context(first.result())
         times = [time.monotonic()]                  # of five turns: dialed, accepted, asked, closed
         for _ in range(5):                          # who comes now, and who was there before
             accept = Background(listener.accept)
