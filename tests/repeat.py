@@ -9,6 +9,8 @@
                                                             time, a fair turn for each
     python tests/repeat.py --times 10 --mode stalled        the C programs with a core that holds its threads up by
                                                             chance; they sleep for most of it, so --at-once 12
+    python tests/repeat.py --times 10 --mode frozen         each program stands still by chance, up to 0.3 s, while its
+                                                            peers in other processes, and the clock, go on
     python tests/repeat.py --only test_races --times 1000   one C program
     python tests/repeat.py --only tests/test_api_link.py    one file of Python tests, or one test of it
     python tests/repeat.py --only pytest --leave-out tests/test_model.py
@@ -27,6 +29,7 @@ import contextlib
 import itertools
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -41,7 +44,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 BUSY = "while True: pass"
-MODES = ("plain", "starved", "valgrind", "stalled")
+MODES = ("plain", "starved", "valgrind", "stalled", "frozen")
 PROGRAMS = sorted(path.stem for path in (ROOT / "csrc" / "test").glob("test_*.c"))
 FAILED_PYTHON = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.M)
 FAILED_C = re.compile(r"^\[  (?:FAILED|ERROR )  \] (\w+)$", re.M)
@@ -154,6 +157,26 @@ def circumstances(mode: str) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
+@contextlib.contextmanager
+def frozen(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Now and then it stands still, mostly for a few hundredths of a second."""
+    ended = threading.Event()
+
+    def freeze() -> None:
+        while not ended.wait(random.uniform(0.02, 0.27)):
+            process.send_signal(signal.SIGSTOP)
+            ended.wait(0.3 * random.random() ** 2)
+            process.send_signal(signal.SIGCONT)
+
+    thread = threading.Thread(target=freeze)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 class Rounds:
     """As many as were asked for, some of them side by side; each is a thread's that runs job after job."""
 
@@ -217,7 +240,8 @@ class Rounds:
                                        start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             self._running.add(process)
         try:
-            output, _ = process.communicate(timeout=self._options.patience)
+            with frozen(process) if self._options.mode == "frozen" else contextlib.nullcontext():
+                output, _ = process.communicate(timeout=self._options.patience)
             return process.returncode != 0, output
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGABRT)      # Python says where it was
