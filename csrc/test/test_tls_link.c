@@ -254,11 +254,20 @@ typedef struct foreign {
     unsigned seen;
 } foreign;
 
+/* A call of OpenSSL's that reads, made again if a signal interrupted it: Linux does that to reads which have a timeout
+ * also when a stopped process goes on, a handler or none. */
+#define ssl_retried(f, call)    ({ int r_; do { errno = 0; r_ = (call); } while (ssl_interrupted(f, r_)); r_; })
+
+static bool ssl_interrupted(const foreign *f, int result)
+{
+    return result != 1 && errno == EINTR && SSL_get_error(f->ssl, result) == SSL_ERROR_WANT_READ;
+}
+
 static void job_shake(job *j)
 {
     foreign *f = j->arg;
 
-    j->n = SSL_do_handshake(f->ssl) == 1;
+    j->n = ssl_retried(f, SSL_do_handshake(f->ssl)) == 1;
 }
 
 static void foreign_begin(foreign *f, int fd, nl_role role, int version)
@@ -314,7 +323,7 @@ static void foreign_end(foreign *f)
 static bool foreign_read(foreign *f, uint8_t *p, size_t n)
 {
     for (size_t got; n; p += got, n -= got)
-        if (SSL_read_ex(f->ssl, p, n, &got) != 1)
+        if (ssl_retried(f, SSL_read_ex(f->ssl, p, n, &got)) != 1)
             return false;
     return true;
 }
@@ -390,7 +399,7 @@ static void test_renegotiation_is_refused(void **state)
         must(SSL_renegotiate(f.ssl));
         if (ROLES[i] == NL_SERVER)
             must(SSL_do_handshake(f.ssl) == 1);         /* the request is on its way */
-        must(SSL_read_ex(f.ssl, &byte, 1, &got) != 1);
+        must(ssl_retried(&f, SSL_read_ex(f.ssl, &byte, 1, &got)) != 1);
         must(ERR_GET_REASON(ERR_peek_last_error()) == SSL_R_NO_RENEGOTIATION);
         foreign_end(&f);
         wait_until(fault_of(link).code);
