@@ -86,7 +86,8 @@ def test_misses_make_it_rare():
 @many_processors
 def test_hits_keep_it_up():
     """A try that takes longer than any answer is worth it every time, and leaves the GIL to whoever answers. On a machine
-    that has no time for the peer, hits are rare; but behind each comes another try."""
+    that has no time for the peer, hits are rare; but behind each comes another try. If we had no time either, the poller
+    took the link for idle, and read the answer."""
     asked, hits, hit = 0, 0, False
     with slow_peer(spin_seconds=None) as link:
         while asked < ASKS or not hits:
@@ -94,7 +95,7 @@ def test_hits_keep_it_up():
             link.ask(0x2E)
             after = link.stats()
             tries = after.spins - before.spins
-            assert tries or not hit
+            assert tries or not hit or after.poller_reads > before.poller_reads
             hit = 0 < tries == after.spin_hits - before.spin_hits
             asked, hits = asked + 1, hits + hit
 
