@@ -20,6 +20,7 @@ import neolink
 pytestmark = pytest.mark.usefixtures("no_leaks")
 SECONDS = float(os.environ.get("NEOLINK_SOAK_SECONDS", "3"))
 SEED = int(os.environ.get("NEOLINK_SOAK_SEED", random.SystemRandom().randrange(1 << 32)))
+LAST = NOTIFY + 1
 END = (neolink.LinkClosed, neolink.LinkDown)
 """What the end of the link may look like. A ProtocolError is a LinkDown, too, but never the right one."""
 
@@ -117,11 +118,12 @@ def test_s58_a_forked_child_sends_nothing(version):
         over = threading.Event()
 
         def chat():
-            for number in range(1 << 30):
-                if over.is_set():
-                    return number
+            number = 0
+            while not over.is_set():
                 link.notify(NOTIFY, load(number), timeout=PATIENCE)
-            raise AssertionError
+                number += 1
+            link.notify(LAST, body("M"), timeout=PATIENCE)
+            return number
 
         chatting = Background(chat)
         for number in range(20):
@@ -130,9 +132,10 @@ def test_s58_a_forked_child_sends_nothing(version):
             assert peer.recv().payload == load(number)
         over.set()
         count = 20                                                  # every record is in its place
-        while not chatting.done() or count < chatting.result():
-            assert peer.recv().payload == load(count)
+        while (packet := peer.recv()).code != LAST:
+            assert packet.payload == load(count)
             count += 1
+        assert chatting.result() == count
         link.close()
         assert peer.rest() == b""                                   # close_notify, from the parent
 
