@@ -68,41 +68,54 @@ extern _Thread_local unsigned sys_locks;
 #endif
 
 #ifdef NL_STALLS
-enum { STALLS_BY_CHANCE = 1, STALLS_OF_POLLER = 2, STALLS_OF_CALLERS = 3 };
+enum { STALLS_BY_CHANCE = 1, STALLS_OF_POLLER = 2, STALLS_OF_CALLERS = 3, RARE_STALLS_OF_CALLERS = 4 };
 bool nl_poller_is_me(void);
+
+/* In [0, 1), by xorshift, with a state for each thread. */
+static inline double sys_chance(void)
+{
+    static _Thread_local uint64_t chance;
+    struct timespec t;
+
+    if (!chance) {
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        chance = (uint64_t)t.tv_nsec ^ (uint64_t)(uintptr_t)&chance << 7;
+    }
+    chance ^= chance << 13;
+    chance ^= chance >> 7;
+    chance ^= chance << 17;
+    return (double)(chance >> 11) / (double)(UINT64_C(1) << 53);
+}
 
 /* By chance, as on a machine with too few processors: a thread runs for up to 60 ms by the clock, waiting included, and
  * then does not for up to 60 ms, mostly a few. Or the poller, or everybody else, is late at each point: what a test
- * takes for done when it is only about to be then shows at once. */
+ * takes for done when it is only about to be then shows at once. Or everybody but the poller is at one in ten, for longer
+ * than a link needs to be taken for idle. */
 static inline void sys_stall(sys_point point)
 {
-    static _Thread_local uint64_t chance;
     static _Thread_local int64_t next_ns;
-    struct timespec t = { .tv_nsec = NL_STALLS == STALLS_OF_POLLER ? 4000000 : 500000 };
-    int64_t now;
-    double r[2];
+    struct timespec t;
+    int64_t now, ns = 0;
+    double r;
     int saved = errno;
 
-    if (NL_STALLS != STALLS_BY_CHANCE) {
-        if (point != SP_LOCKED && nl_poller_is_me() == (NL_STALLS == STALLS_OF_POLLER))
-            nanosleep(&t, NULL);
-        errno = saved;
-        return;
-    }
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    now = t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
-    if (now >= next_ns) {
-        if (!chance)
-            chance = (uint64_t)now ^ (uint64_t)(uintptr_t)&chance << 7;
-        for (int i = 0; i < 2; i++) {           /* xorshift */
-            chance ^= chance << 13;
-            chance ^= chance >> 7;
-            chance ^= chance << 17;
-            r[i] = (double)(chance >> 11) / (double)(UINT64_C(1) << 53);
+    if (NL_STALLS == STALLS_BY_CHANCE) {
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        now = t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
+        if (now >= next_ns) {
+            r = sys_chance();
+            ns = (int64_t)(60e6 * r * r * r * r);
+            next_ns = now + ns + (int64_t)(60e6 * sys_chance());
         }
-        t = (struct timespec){ .tv_nsec = (long)(60e6 * r[0] * r[0] * r[0] * r[0]) };
+    } else if (point != SP_LOCKED && nl_poller_is_me() == (NL_STALLS == STALLS_OF_POLLER)) {
+        if (NL_STALLS == RARE_STALLS_OF_CALLERS)
+            ns = sys_chance() < 0.1 ? 25000000 : 0;
+        else
+            ns = NL_STALLS == STALLS_OF_POLLER ? 4000000 : 500000;
+    }
+    if (ns) {
+        t = (struct timespec){ .tv_nsec = (long)ns };
         nanosleep(&t, NULL);
-        next_ns = now + t.tv_nsec + (int64_t)(60e6 * r[1]);
     }
     errno = saved;
 }
