@@ -113,7 +113,7 @@ def busy_echo(sock):
 @needs_gil
 def test_misses_that_cost_more_than_a_try_do_not_make_it_rare():
     """The asker has its answer, and not the GIL: what that cost is worth a try, however many were in vain. Unless it got no
-    processor before the GIL was free again, and waited for nothing: so not each time. By misses alone there would be nine
+    processor before the GIL was free again, and waited for nothing: so not each time. By misses alone there would be ten
     tries in so many asks."""
     asked, tries = 0, 15
     ours, theirs = socket.socketpair()
