@@ -824,7 +824,8 @@ void nl_rx_timer(nl_link *link)
     nl_link_unlock(link);
 }
 
-/* An idle link keeps no block, no packets and no Conns for reuse, no tombs that are due, and a small table. */
+/* An idle link keeps no block, no room for ciphertext, no packets and no Conns for reuse, no tombs that are due, and a
+ * small table. */
 static void rx_shrink_locked(nl_link *link) NL_LOCKED_READER
 {
     nl_rx *rx = &link->rx;
@@ -834,6 +835,8 @@ static void rx_shrink_locked(nl_link *link) NL_LOCKED_READER
         rx->block = NULL;
         rx->at = rx->end = 0;
     }
+    if (link->tls)
+        nl_tls_trim(link->tls);
     nl_pool_trim(link->pool);
     nl_conn_trim_locked(link);
     nl_table_expire(&link->table, sys_now_ns());

@@ -751,6 +751,18 @@ bool nl_tls_has_output(nl_tls *tls)
     return some;
 }
 
+/* The writer looks at nothing that is lent once it is used up. */
+void nl_tls_trim(nl_tls *tls)
+{
+    bytes *queues[] = { &tls->received, &tls->made, &tls->lent };
+
+    session_lock(tls);
+    for (size_t i = 0; i < sizeof queues / sizeof *queues; i++)
+        if (queues[i]->at == queues[i]->end)
+            bytes_free(queues[i]);
+    session_unlock(tls);
+}
+
 /* ---- how the stream ended ---------------------------------------------------------------------------------------- */
 
 bool nl_tls_has_ended(nl_tls *tls)
@@ -835,6 +847,7 @@ void   nl_tls_close_notify(nl_tls *tls)                     { (void)tls; }
 size_t nl_tls_output(nl_tls *tls, const uint8_t **cipher)   { (void)tls; *cipher = NULL; return 0; }
 void   nl_tls_sent(nl_tls *tls, size_t n)                   { (void)tls, (void)n; }
 bool   nl_tls_has_output(nl_tls *tls)                       { (void)tls; return false; }
+void   nl_tls_trim(nl_tls *tls)                             { (void)tls; }
 bool   nl_tls_has_ended(nl_tls *tls)                        { (void)tls; return false; }
 bool   nl_tls_is_cut(nl_tls *tls)                           { (void)tls; return false; }
 

@@ -40,6 +40,8 @@ void   nl_tls_close_notify(nl_tls *tls);
 size_t nl_tls_output(nl_tls *tls, const uint8_t **cipher);
 void   nl_tls_sent(nl_tls *tls, size_t n);
 bool   nl_tls_has_output(nl_tls *tls);
+/* Frees the memory of what is empty: for a session that is idle. It is got again when it is needed. */
+void   nl_tls_trim(nl_tls *tls);
 /* Has the session ended, by the peer's close_notify or because it is lost? All before that has been read. */
 bool   nl_tls_has_ended(nl_tls *tls);
 /* The stream has ended: was that inside a record? */

@@ -44,8 +44,9 @@
 #define CORK_PACKET   ((size_t)1 << 10)         /* ... and larger packets are worth a write of their own */
 #define JOIN_BYTES    ((size_t)1 << 10)         /* payloads up to this are copied behind their header: it is cheaper */
 #define CROWD         2u                        /* so many woken threads on their way are worth waiting for */
-#define TLS_STEP      ((size_t)128 << 10)       /* plaintext encrypted before the socket is tried again */
 #define TLS_RECORD    ((size_t)16 << 10)        /* what one record holds */
+#define TLS_STEP      (3 * TLS_RECORD)          /* plaintext encrypted before the socket is tried again: whole records, and
+                                                 * as many as fit the memory that a session keeps (tls.c) */
 
 /* The write token, to the analysis of guarded.h. It guards no fields, but the calls that write to the stream. */
 extern nl_lock_class tx_token;

@@ -5,10 +5,12 @@
  */
 #include "kit.h"
 
+#include "link.h"
 #include "tls.h"
 
 #ifndef NL_NO_TLS
 
+#include <malloc.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <sys/socket.h>
@@ -241,6 +243,57 @@ static void test_giant(void **state)
     nl_packet_free(reader.packet);
     nl_conn_rele(sender.conn);
     nl_conn_rele(reader.conn);
+    pair_free(&p);
+}
+
+/* ---- idle -------------------------------------------------------------------------------------------------------- */
+
+/* So many bytes are allocated now; 0 where the allocator does not tell. */
+static size_t allocated(void) { return mallinfo2().uordblks; }
+
+static bool is_idle(nl_link *link)
+{
+    bool idle;
+
+    nl_link_lock(link);
+    idle = !link->rx.sweeping && !link->rx.block;
+    nl_link_unlock(link);
+    return idle;
+}
+
+/* A packet there and one back, all read by the poller. */
+static void swap_packets(pair p, size_t size)
+{
+    uint64_t there = stats_of(p.server).packets_received, back = stats_of(p.client).packets_received;
+    uint8_t *payload = payload_new(NL_WIRE_2016, size, 1);
+    nl_conn *c = conn_new(p.client), *s;
+
+    send_ok(c, ASK, payload, size);
+    wait_until(stats_of(p.server).packets_received > there);
+    s = accept_ok(p.server);
+    recv_is(s, ASK);
+    send_ok(s, ANSWER, payload, size);
+    wait_until(stats_of(p.client).packets_received > back);
+    recv_is(c, ANSWER);
+    nl_conn_rele(c);
+    nl_conn_rele(s);
+    free(payload);
+    wait_until(is_idle(p.client) && is_idle(p.server));
+}
+
+/* What large packets needed while they were ciphertext, 64 KiB two times at either end, is given back. */
+static void test_idle_link_keeps_no_ciphertext(void **state)
+{
+    pair p = tls_pair(KIND_2016);
+    size_t before;
+
+    (void)state;
+    for (int i = 0; i < 3; i++)
+        swap_packets(p, 100);
+    before = allocated();
+    for (int i = 0; i < 3; i++)
+        swap_packets(p, LARGE);
+    wait_until(allocated() < before + 50000);       /* caches of the process apart */
     pair_free(&p);
 }
 
@@ -520,7 +573,8 @@ static void test_cut_in_the_middle_of_a_record(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_ends_amid_traffic), TEST(test_full_both_ways), TEST(test_giant), TEST(test_both_versions),
+        TEST(test_ends_amid_traffic), TEST(test_full_both_ways), TEST(test_giant),
+        TEST(test_idle_link_keeps_no_ciphertext), TEST(test_both_versions),
         TEST(test_key_updates_amid_traffic), TEST(test_renegotiation_is_refused), TEST(test_alert_after_the_handshake),
         TEST(test_flood_of_key_updates),
         TEST(test_takeover_of_strangers), TEST(test_cut_in_the_middle_of_a_record),
