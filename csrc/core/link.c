@@ -219,6 +219,18 @@ static struct sockaddr *address_of(int fd, int (*get)(int, struct sockaddr *, so
 
 /* Trying before sleeping needs a second processor, or the peer could not answer meanwhile. And with one, threads that are
  * woken together run one after the other by themselves. */
+bool nl_link_is_local(const nl_link *link)
+{
+    const struct sockaddr *a = link->local, *b = link->peer;
+
+    if (a->sa_family == AF_INET && b->sa_family == AF_INET)
+        return ((const struct sockaddr_in *)(const void *)a)->sin_addr.s_addr ==
+               ((const struct sockaddr_in *)(const void *)b)->sin_addr.s_addr;
+    return a->sa_family == AF_INET6 && b->sa_family == AF_INET6 &&
+           IN6_ARE_ADDR_EQUAL(&((const struct sockaddr_in6 *)(const void *)a)->sin6_addr,
+                              &((const struct sockaddr_in6 *)(const void *)b)->sin6_addr);
+}
+
 static bool have_two_cpus(void)
 {
     cpu_set_t set;

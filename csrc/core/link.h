@@ -130,6 +130,8 @@ typedef struct nl_rx {
     int64_t      spin_ns;               /* [const] the adaptive try, 0: none. See rx.c */
     atomic_uint  dear_ns;               /* how long the next NL_TRY may take, as the last sleep was dear; or 0 */
     unsigned     spin_skip NL_RX, spin_backoff NL_RX;
+    bool         beside NL_RX;          /* the peer was on our processor when last looked for: nothing is tried ... */
+    bool         looks NL_RX;           /* ... and it is looked for when the next sleep ends */
     unsigned     spun NL_RX;            /* this turn: 1 tried, 2 and something came */
 } nl_rx;
 
@@ -235,6 +237,7 @@ static inline void nl_fault_init(nl_fault *f)
 /* Does closing free a reader that sleeps in the socket, by shutting its reading side? A peer on a Unix socket would
  * feel that as if all were closed. */
 static inline bool nl_link_end_frees_reader(const nl_link *link) { return link->local->sa_family != AF_UNIX; }
+bool   nl_link_is_local(const nl_link *link);           /* by IP, from this host to itself */
 void   nl_fault_set(nl_fault *f, nl_err code, int sys_errno, const char *format, ...)
        __attribute__((format(printf, 4, 5)));
 

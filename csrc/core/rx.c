@@ -59,6 +59,8 @@
  */
 #include "link.h"
 
+#include <sched.h>
+
 #define BATCH 128       /* packets decoded between two holds of the lock */
 #define SPIN_BACKOFF_MAX 255u
 #define TRY_NS INT64_C(50000)   /* longer tries than this are not for a caller who keeps others waiting: see NL_TRY */
@@ -432,9 +434,35 @@ static ssize_t rx_read(nl_link *link, int flags, nl_fault *why) NL_READER
     return errno == EWOULDBLOCK ? -EAGAIN : -errno;
 }
 
+/* Does the peer run on our processor? Its last bytes were sent from here. Unix sockets do not say. */
+static bool rx_peer_is_beside(const nl_link *link)
+{
+    int cpu = -1;
+    socklen_t size = sizeof cpu;
+
+    return nl_link_is_local(link) && sys_getsockopt(link->fd, SOL_SOCKET, SO_INCOMING_CPU, &cpu, &size) == 0 &&
+           cpu >= 0 && cpu == sched_getcpu();
+}
+
+/* What was slept for has come. */
+static void rx_look_beside(nl_link *link) NL_READER
+{
+    nl_rx *rx = &link->rx;
+    bool was = rx->beside;
+
+    rx->looks = false;
+    rx->beside = rx_peer_is_beside(link);
+    if (rx->beside)
+        rx->spin_skip = SPIN_BACKOFF_MAX;
+    else if (was)
+        rx->spin_backoff = 0;
+}
+
 /* Tries for a few microseconds. Worth it when answers come faster than a thread falls asleep and wakes; a miss makes
- * the next tries rarer, up to one in SPIN_BACKOFF_MAX + 1, so a slow peer costs next to nothing. Unless the last sleep
- * was dear: then it is tried in any case, for `dear_ns`. */
+ * the next tries rarer, up to one in SPIN_BACKOFF_MAX + 1, so a slow peer costs next to nothing. A peer on our own
+ * processor cannot answer meanwhile, or the kernel moves it to another one, which may have to be woken for each request,
+ * and then it stays there: so after two misses in a row it is looked where the peer is, and while it is here nothing is
+ * tried. Unless the last sleep was dear: then it is tried in any case, for `dear_ns`. */
 static ssize_t rx_spin(nl_link *link, int64_t deadline_ns, int64_t dear_ns, nl_fault *why) NL_READER
 {
     nl_rx *rx = &link->rx;
@@ -447,6 +475,10 @@ static ssize_t rx_spin(nl_link *link, int64_t deadline_ns, int64_t dear_ns, nl_f
         rx->spin_skip--;
         return -EAGAIN;
     }
+    if (rx->beside && !dear_ns) {
+        rx->looks = true;
+        return -EAGAIN;
+    }
     rx->spun = 1;
     end = sys_now_ns() + (dear_ns ? dear_ns : rx->spin_ns);
     if (end > deadline_ns)
@@ -457,6 +489,7 @@ static ssize_t rx_spin(nl_link *link, int64_t deadline_ns, int64_t dear_ns, nl_f
     if (n == -EAGAIN) {
         rx->spin_backoff = rx->spin_backoff * 2 + 1 < SPIN_BACKOFF_MAX ? rx->spin_backoff * 2 + 1 : SPIN_BACKOFF_MAX;
         rx->spin_skip = rx->spin_backoff;
+        rx->looks = rx->spin_backoff > 1;
     } else {
         rx->spun = 2;
         rx->spin_backoff /= 2;
@@ -531,6 +564,16 @@ static bool rx_may_block(nl_link *link, const nl_waiter *w, int64_t deadline_ns)
     return link->rx.timed;
 }
 
+/* Reads, asleep or after a sleep. */
+static ssize_t rx_read_asleep(nl_link *link, int flags, nl_fault *why) NL_READER
+{
+    ssize_t n = rx_read(link, flags, why);
+
+    if (n > 0 && link->rx.looks)
+        rx_look_beside(link);
+    return n;
+}
+
 /* Waits for bytes as the leader. mu not held. */
 static ssize_t rx_fill(nl_link *link, nl_waiter *w, int64_t deadline_ns, bool *slept, nl_fault *why) NL_READER
 {
@@ -545,10 +588,10 @@ static ssize_t rx_fill(nl_link *link, nl_waiter *w, int64_t deadline_ns, bool *s
         if ((n = rx_spin(link, deadline_ns, 0, why)) != -EAGAIN)
             return n;
         if (rx_may_block(link, w, deadline_ns))
-            return rx_read(link, 0, why);
+            return rx_read_asleep(link, 0, why);
     }
     n = rx_poll(link, w, deadline_ns);
-    return n < 0 ? n : rx_read(link, MSG_DONTWAIT, why);
+    return n < 0 ? n : rx_read_asleep(link, MSG_DONTWAIT, why);
 }
 
 /* ---- decoding and routing --------------------------------------------------------------------------------------- */

@@ -7,6 +7,9 @@
  */
 #include "link.h"
 
+#include <netdb.h>
+#include <sched.h>
+
 #include "kit.h"
 
 #include "poller.h"
@@ -421,6 +424,160 @@ static void test_a_dear_sleep_is_tried_for(void **state)
     link_free(link);
 }
 
+static void run_on(size_t cpu)
+{
+    cpu_set_t set;
+
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    must(sched_setaffinity(0, sizeof set, &set) == 0);
+}
+
+/* The first two processors that we may use. */
+static bool find_two_cpus(size_t cpu[2])
+{
+    cpu_set_t set;
+    int n = 0;
+
+    must(sched_getaffinity(0, sizeof set, &set) == 0);
+    for (size_t i = 0; i < CPU_SETSIZE && n < 2; i++)
+        if (CPU_ISSET(i, &set))
+            cpu[n++] = i;
+    return n == 2;
+}
+
+typedef struct beside {
+    nl_link      *link;
+    int           peer;
+    const size_t *cpu;      /* we are on cpu[0] */
+} beside;
+
+/* An ask that is tried so often, at most, before its answer is sent from a processor of the peer's, and slept for.
+ * Returns how many of the tries were made. */
+static unsigned ask_beside(const beside *b, unsigned tries, size_t peer_cpu)
+{
+    unsigned made = 0;
+    nl_packet *packet;
+    nl_ask ask;
+
+    must_be(nl_ask_begin(b->link, &ask, ASK, NULL, 0, NL_FOREVER, NULL), NL_OK);
+    while (tries--)
+        made += tries_of(&ask);
+    run_on(peer_cpu);
+    peer_send(b->peer, NL_WIRE_2016, ask.conn_id, ANSWER, NULL, 0);
+    run_on(b->cpu[0]);
+    must_be(retried(nl_ask_wait(&ask, NL_FOREVER, &packet)), NL_OK);
+    nl_packet_free(packet);
+    nl_ask_end(&ask);
+    return made;
+}
+
+/* False: we were late, the poller has read an answer, and what was counted says nothing. */
+static bool tries_beside(const beside *b)
+{
+    const size_t here = b->cpu[0], there = b->cpu[1];
+    unsigned first = ask_beside(b, 1, here),        /* skipped now: 1, of which the sleep takes it */
+             second = ask_beside(b, 1, here),       /* 3, and the peer is looked for, and found: 255 */
+             elsewhere = ask_beside(b, 10, there),  /* and not looked for now */
+             skipped = ask_beside(b, 243, there),   /* with both sleeps that is all of them */
+             again = ask_beside(b, 1, here),        /* looked for, and found */
+             gone = ask_beside(b, 255, there),      /* this sleep finds that it has left ... */
+             tried = ask_beside(b, 1, there),       /* ... and it is as if nothing had been tried yet */
+             more = ask_beside(b, 1, there);
+
+    if (stats_of(b->link).poller_reads)
+        return false;
+    must(first == 1 && second == 1);
+    must(elsewhere == 0 && skipped == 0 && again == 0 && gone == 0);
+    must(tried == 1 && more == 1);
+    return true;
+}
+
+/* Whoever tries keeps a peer on his own processor from answering; so it is seen where the peer is. */
+static void test_nothing_is_tried_beside_the_peer(void **state)
+{
+    nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+    bool done = false;
+    cpu_set_t all;
+    size_t cpu[2];
+    int64_t end = in_ms(PATIENCE_MS);
+
+    (void)state;
+    if (!find_two_cpus(cpu)) {
+        print_message("one processor: nothing tries\n");
+        return;
+    }
+    must(sched_getaffinity(0, sizeof all, &all) == 0);
+    c.limits.spin_ns = 1;
+    while (!done) {
+        beside b = { .cpu = cpu };
+        b.link = link_and_peer(&c, true, &b.peer);
+        run_on(cpu[0]);
+        done = tries_beside(&b);
+        must(sched_setaffinity(0, sizeof all, &all) == 0);
+        close(b.peer);
+        link_free(b.link);
+        must(nl_now_ns() < end);
+    }
+}
+
+static struct addrinfo *address(const char *text)
+{
+    struct addrinfo hints = { .ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_STREAM }, *found;
+
+    must(getaddrinfo(text, NULL, &hints, &found) == 0);
+    return found;
+}
+
+/* Two TCP sockets of these addresses. False: this host has no such family. */
+static bool sockets_between(int fd[2], const char *server_text, const char *client_text)
+{
+    struct addrinfo *server = address(server_text), *client = address(client_text);
+    int listener = socket(server->ai_family, SOCK_STREAM, 0);
+    socklen_t size = server->ai_addrlen;
+    bool have = listener >= 0 && bind(listener, server->ai_addr, size) == 0;
+
+    must(have || server->ai_family == AF_INET6);
+    if (have) {
+        must(listen(listener, 1) == 0 && getsockname(listener, server->ai_addr, &size) == 0);
+        must((fd[0] = socket(client->ai_family, SOCK_STREAM, 0)) >= 0);
+        must(bind(fd[0], client->ai_addr, client->ai_addrlen) == 0 && connect(fd[0], server->ai_addr, size) == 0);
+        must((fd[1] = accept(listener, NULL, NULL)) >= 0);
+    }
+    if (listener >= 0)
+        close(listener);
+    freeaddrinfo(server);
+    freeaddrinfo(client);
+    return have;
+}
+
+static void is_local_is(int fd[2], bool local)
+{
+    nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+    nl_link *link = link_over(fd[0], &c);
+
+    must(nl_link_is_local(link) == local);
+    close(fd[1]);
+    link_free(link);
+}
+
+/* Is the peer taken for one of this host? Of another host's peer a processor says nothing: interrupts of the network
+ * come to ours, too, and can while we try. A Unix socket has no address. */
+static void test_peers_of_this_host(void **state)
+{
+    int fd[2];
+
+    (void)state;
+    must(sockets_between(fd, "127.0.0.1", "127.0.0.1"));
+    is_local_is(fd, true);
+    must(sockets_between(fd, "127.0.0.1", "127.0.0.2"));
+    is_local_is(fd, false);
+    if (sockets_between(fd, "::1", "::1"))
+        is_local_is(fd, true);
+    sockets_unix(fd);
+    is_local_is(fd, false);
+}
+
 /* In microseconds; 0: none. */
 static long receive_timeout_of(nl_link *link)
 {
@@ -469,7 +626,8 @@ int main(void)
         TEST(test_token_travels), TEST(test_leader_leaves), TEST(test_poller_reads_for_nobody),
         TEST(test_own_asks_while_nobody_accepts), TEST(test_pause_with_waiters), TEST(test_pause_ends_with_the_conn),
         TEST(test_giants), TEST(test_sizes_back_to_back), TEST(test_idle_link_is_idle),
-        TEST(test_idle_link_has_a_small_table), TEST(test_idle_link_has_no_block),
+        TEST(test_idle_link_has_a_small_table), TEST(test_idle_link_has_no_block), TEST(test_nothing_is_tried_beside_the_peer),
+        TEST(test_peers_of_this_host),
         TEST(test_a_dear_sleep_is_tried_for), TEST(test_receive_timeout),
     };
 
