@@ -70,7 +70,7 @@ static nl_err send_locked(nl_link *link, nl_ask *ask, uint16_t code, const void 
         return e;
     ask->conn->ask = ask;
     ask->conn_id = ask->conn->id;
-    e = nl_tx_send_locked(link, NULL, ask->conn_id, code, payload, len, deadline_ns, maybe_sent);
+    e = nl_tx_put_locked(link, NULL, ask->conn_id, code, payload, len, deadline_ns, maybe_sent);
     ask->begun = e == NL_OK;
     if (e == NL_OK)
         return NL_OK;
@@ -216,11 +216,11 @@ static nl_err fill_window_locked(nl_ask_many *batch) NL_LOCKED
             return NL_OK;                           /* later, when answers have made room */
         if ((e = nl_conn_open_locked(link, &conn)) != NL_OK)
             return e == NL_ETOOMANY && batch->outstanding ? NL_OK : e;      /* the same */
+        conn->batch = batch;
         if ((e = nl_tx_queue_locked(link, conn->id, r->code, r->payload, r->len)) != NL_OK) {
             nl_conn_unref_locked(conn);
             return e;
         }
-        conn->batch = batch;
         conn->index = batch->next++;
         nl_list_push(&batch->out, &conn->item);
         batch->outstanding++;

@@ -62,14 +62,16 @@ void nl_conn_trim_locked(nl_link *link)
 /* NL_EINVAL: the id is in use. */
 static nl_err enter_table_locked(nl_conn *conn, bool ours, uint32_t id) NL_LOCKED
 {
-    nl_link *link = conn->link;
-    nl_err e;
-
     conn->id = id;
     conn->ours = ours;
-    if ((e = nl_table_put(&link->table, nl_key(ours, id), conn)) == NL_OK && link->conns_made++ == 0)
+    return nl_table_put(&conn->link->table, nl_key(ours, id), conn);
+}
+
+/* A Conn that a caller has, perhaps longer than the link. An ask is not counted: whoever has it has the link. */
+static void count_locked(nl_link *link) NL_LOCKED
+{
+    if (link->conns_made++ == 0)
         nl_link_hold_memory(link);
-    return e;
 }
 
 nl_conn *nl_conn_of_peer_locked(nl_link *link, uint32_t id)
@@ -78,8 +80,10 @@ nl_conn *nl_conn_of_peer_locked(nl_link *link, uint32_t id)
 
     if (conn && enter_table_locked(conn, false, id) != NL_OK) {
         conn_free_locked(conn);
-        conn = NULL;
+        return NULL;
     }
+    if (conn)
+        count_locked(link);
     return conn;
 }
 
@@ -91,9 +95,10 @@ void nl_conn_unref_locked(nl_conn *conn)
     if (atomic_load_explicit(&conn->refs, memory_order_acquire) != 1 &&
         atomic_fetch_sub_explicit(&conn->refs, 1, memory_order_acq_rel) != 1)
         return;
+    bool counted = !conn->ask && !conn->batch;
     nl_conn_end_locked(conn, NL_CONN_CLOSED);
     conn_free_locked(conn);
-    if (--link->conns_made == 0)
+    if (counted && --link->conns_made == 0)
         nl_link_rele_memory(link);      /* not the last one: the caller is in the link */
 }
 
@@ -151,7 +156,8 @@ nl_err nl_conn_new(nl_link *link, nl_conn **out)
 
     if (!nl_link_enter(link))
         return NL_EFORKED;
-    e = nl_conn_open_locked(link, out);
+    if ((e = nl_conn_open_locked(link, out)) == NL_OK)
+        count_locked(link);
     nl_link_leave(link);
     return e;
 }

@@ -171,7 +171,7 @@ struct nl_link {
     uint32_t     next_id NL_MU;
     nl_conn     *free_conns NL_MU;      /* linked through in_last */
     unsigned     free_count NL_MU;
-    size_t       conns_made NL_MU;      /* those that have a reference; all of them together have one of `refs` */
+    size_t       conns_made NL_MU;      /* but for asks; all of them together have one of `refs` */
     nl_list      backlog NL_MU;         /* Conns the peer opened and nobody took */
     size_t       backlog_len NL_MU;
     nl_list      acceptors NL_MU;       /* threads in accept, recv1, recv_packet */
@@ -269,8 +269,10 @@ void   nl_rx_fini(nl_link *link);
  * dropped it. */
 nl_err nl_tx_send_locked(nl_link *link, nl_conn *conn, uint32_t id, uint16_t code, const void *payload, size_t len,
                          int64_t deadline_ns, bool *maybe_sent) NL_LOCKED;
-/* The same for a notification: one close behind another may wait up to NL_CORK_NS to be written with those that
- * follow. */
+/* The same where nl_tx_room_locked() has just said that there is room for NL_HEAD_MAX and the payload. */
+nl_err nl_tx_put_locked(nl_link *link, nl_conn *conn, uint32_t id, uint16_t code, const void *payload, size_t len,
+                        int64_t deadline_ns, bool *maybe_sent) NL_LOCKED;
+/* And for a notification: one close behind another may wait up to NL_CORK_NS to be written with those that follow. */
 nl_err nl_tx_notify_locked(nl_link *link, uint32_t id, uint16_t code, const void *payload, size_t len,
                            int64_t deadline_ns, bool *maybe_sent) NL_LOCKED;
 void   nl_tx_uncork(nl_link *link);                     /* poller: the timer. mu not held */
@@ -309,7 +311,7 @@ void   nl_route_locked(nl_link *link, nl_pkt *p) NL_LOCKED;
 /* ---- conn.c, ask.c */
 
 nl_conn *nl_conn_of_peer_locked(nl_link *link, uint32_t id) NL_LOCKED; /* one that the peer opens. NULL: no memory */
-nl_err   nl_conn_open_locked(nl_link *link, nl_conn **out) NL_LOCKED; /* one of ours, with the next id; one reference */
+nl_err   nl_conn_open_locked(nl_link *link, nl_conn **out) NL_LOCKED; /* an ask's, with the next id; one reference */
 uint32_t nl_id_next_locked(nl_link *link) NL_LOCKED;
 void     nl_conn_unref_locked(nl_conn *conn) NL_LOCKED;         /* drops a reference; the last one ends the Conn */
 void     nl_conn_end_locked(nl_conn *conn, nl_conn_state state) NL_LOCKED; /* out of the table, no inbox, all woken */

@@ -599,21 +599,17 @@ static bool joins_crowd_locked(nl_link *link, size_t len) NL_LOCKED
     return tx->crowd && len <= CORK_PACKET && tx->bytes < CORK_BYTES;
 }
 
-nl_err nl_tx_send_locked(nl_link *link, nl_conn *conn, uint32_t id, uint16_t code, const void *payload, size_t len,
-                         int64_t deadline_ns, bool *maybe_sent)
+nl_err nl_tx_put_locked(nl_link *link, nl_conn *conn, uint32_t id, uint16_t code, const void *payload, size_t len,
+                        int64_t deadline_ns, bool *maybe_sent)
 {
     nl_tx *tx = &link->tx;
-    uint8_t packet[NL_HEAD_MAX + JOIN_BYTES];
-    struct iovec iov[2];
-    bool joins;
+    bool joins = tx->holder == NL_TX_NONE && joins_crowd_locked(link, len);
     nl_err e;
 
-    iov[0] = (struct iovec){ packet, nl_wire_head(link->wire, id, code, len, packet) };
-    iov[1] = (struct iovec){ (void *)(uintptr_t)payload, len };
-    if ((e = nl_tx_room_locked(link, conn, iov[0].iov_len + len, deadline_ns)) != NL_OK)
-        return e;
-    joins = tx->holder == NL_TX_NONE && joins_crowd_locked(link, len);
     if (tx->holder == NL_TX_NONE && !tx->first && !joins) {
+        uint8_t packet[NL_HEAD_MAX + JOIN_BYTES];
+        struct iovec iov[2] = { { packet, nl_wire_head(link->wire, id, code, len, packet) },
+                                { (void *)(uintptr_t)payload, len } };
         if (maybe_sent)
             *maybe_sent = true;
         count_sent_locked(link, id, code, len);
@@ -632,6 +628,14 @@ nl_err nl_tx_send_locked(nl_link *link, nl_conn *conn, uint32_t id, uint16_t cod
     return NL_OK;
 }
 
+nl_err nl_tx_send_locked(nl_link *link, nl_conn *conn, uint32_t id, uint16_t code, const void *payload, size_t len,
+                         int64_t deadline_ns, bool *maybe_sent)
+{
+    nl_err e = nl_tx_room_locked(link, conn, NL_HEAD_MAX + len, deadline_ns);
+
+    return e == NL_OK ? nl_tx_put_locked(link, conn, id, code, payload, len, deadline_ns, maybe_sent) : e;
+}
+
 nl_err nl_tx_notify_locked(nl_link *link, uint32_t id, uint16_t code, const void *payload, size_t len,
                            int64_t deadline_ns, bool *maybe_sent)
 {
@@ -642,7 +646,7 @@ nl_err nl_tx_notify_locked(nl_link *link, uint32_t id, uint16_t code, const void
 
     tx->notified_ns = now;
     if (!burst || len > CORK_PACKET || tx->holder != NL_TX_NONE)
-        return nl_tx_send_locked(link, NULL, id, code, payload, len, deadline_ns, maybe_sent);
+        return nl_tx_put_locked(link, NULL, id, code, payload, len, deadline_ns, maybe_sent);
     if ((e = nl_tx_queue_locked(link, id, code, payload, len)) != NL_OK)
         return e;
     if (maybe_sent)

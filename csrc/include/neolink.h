@@ -203,7 +203,8 @@ typedef struct nl_stats {
 void nl_link_stats(nl_link *link, nl_stats *out);       /* one consistent snapshot */
 
 /* Asking. nl_ask_begin() sends the request (it blocks only for the transmit budget), nl_ask_wait() takes the answer,
- * nl_ask_end() must follow a successful begin: it forgets an ask that has no answer yet, which then counts as late.
+ * nl_ask_end() must follow a successful begin, before the link is released: it forgets an ask that has no answer yet,
+ * which then counts as late.
  * The struct is the caller's and must not move in between; one thread at a time.
  * *maybe_sent (may be NULL) is false as long as the packet surely did not leave. */
 typedef struct nl_ask {
@@ -233,7 +234,7 @@ void   nl_link_slept_dearly(nl_link *link, int64_t cost_ns);
 
 /* Many asks at once, pipelined, answers in the order of `requests`. `answers` has `n` places, NULL at first; those
  * that were answered are filled even when the call fails. State between NL_EINTR and the next call lives in the batch.
- * nl_ask_many_end() must follow nl_ask_many_begin(). */
+ * nl_ask_many_end() must follow nl_ask_many_begin(), before the link is released. */
 typedef struct nl_ask_many nl_ask_many;
 nl_err nl_ask_many_begin(nl_link *link, const nl_out *requests, nl_packet **answers, size_t n, nl_ask_many **out);
 nl_err nl_ask_many_wait(nl_ask_many *batch, int64_t deadline_ns, size_t *failed_at); /* first unanswered index */

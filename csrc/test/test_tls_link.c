@@ -3,9 +3,10 @@
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  */
+#include "link.h"
+
 #include "kit.h"
 
-#include "link.h"
 #include "tls.h"
 
 #ifndef NL_NO_TLS
