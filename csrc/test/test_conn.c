@@ -2,6 +2,8 @@
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  */
+#include "link.h"
+
 #include "kit.h"
 
 #include <malloc.h>
@@ -681,6 +683,57 @@ static void test_crowd(void **state)
     }
 }
 
+static size_t conns_made(nl_link *link)
+{
+    size_t n;
+
+    nl_link_lock(link);
+    n = link->conns_made;
+    nl_link_unlock(link);
+    return n;
+}
+
+/* What keeps a link in memory: Conns that a caller has, either side's, and no ask, however it ends. */
+static void test_asks_do_not_keep_their_link(void **state)
+{
+    pair p = pair_new(KIND_2016);
+    nl_out request = { NULL, 0, ASK };
+    nl_packet *answer = NULL;
+    nl_ask_many *many;
+    nl_conn *c, *s;
+    nl_ask ask;
+
+    (void)state;
+    for (int answered = 0; answered < 2; answered++) {
+        must_be(nl_ask_begin(p.client, &ask, ASK, NULL, 0, NL_FOREVER, NULL), NL_OK);
+        must_be(nl_ask_many_begin(p.client, &request, &answer, 1, &many), NL_OK);
+        must_be(nl_ask_many_wait(many, NL_NOW, NULL), NL_ETIMEOUT);
+        must(conns_made(p.client) == 0);
+        for (int i = 0; i < 2; i++) {
+            wait_until(stats_of(p.server).conns == 2 - (unsigned)i);
+            s = accept_ok(p.server);
+            must(conns_made(p.server) == 2 - (size_t)i);
+            if (answered)
+                send_ok(s, ANSWER, NULL, 0);
+            nl_conn_rele(s);
+        }
+        if (answered) {
+            must_be(retried(nl_ask_many_wait(many, NL_FOREVER, NULL)), NL_OK);
+            nl_packet_free(answer);
+            must_be(retried(nl_ask_wait(&ask, NL_FOREVER, &answer)), NL_OK);
+            nl_packet_free(answer);
+        }
+        nl_ask_many_end(many);
+        nl_ask_end(&ask);
+        must(conns_made(p.client) == 0 && conns_made(p.server) == 0);
+    }
+    c = conn_new(p.client);
+    must(conns_made(p.client) == 1);
+    nl_conn_rele(c);
+    must(conns_made(p.client) == 0);
+    pair_free(&p);
+}
+
 /* S9: the last reference goes while another thread is about to close it, over and over. */
 static void test_handles_outlive_links(void **state)
 {
@@ -794,7 +847,8 @@ int main(void)
         TEST(test_overflow), TEST(test_recv1_skips_the_overflown), TEST(test_ask_and_answer),
         TEST(test_ask_as_one), TEST(test_ask_and_three_ends), TEST(test_ask_many), TEST(test_ask_many_in_part),
         TEST(test_ask_many_races_its_deadline), TEST(test_answer_races_deadline), TEST(test_crowd),
-        TEST(test_handles_outlive_links), TEST(test_open_and_close_many), TEST(test_wrap_under_traffic),
+        TEST(test_asks_do_not_keep_their_link), TEST(test_handles_outlive_links),
+        TEST(test_open_and_close_many), TEST(test_wrap_under_traffic),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
