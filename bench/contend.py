@@ -18,7 +18,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
+
+if TYPE_CHECKING:
+    import neolink
 
 NOTE, ASK, TAKE, ANSWER = 1, 2, 3, 0x8000
 BULK = 1 << 20
@@ -48,13 +51,18 @@ def socket_ask(port: str, size: str) -> Operations:
     return run
 
 
-def link_ask(port: str, size: str) -> Operations:
-    """link.ask(code, payload)"""
+def link_to(port: str) -> neolink.NodeLink:
+    """A link, which tries for BENCH_SPIN_NS, if that is set, as in core.c."""
     import neolink
     limits = neolink.Limits()
-    if "BENCH_SPIN_NS" in os.environ:       # as in core.c
+    if "BENCH_SPIN_NS" in os.environ:
         limits = limits._replace(spin_seconds=int(os.environ["BENCH_SPIN_NS"]) / 1e9)
-    link, payload = neolink.NodeLink(connect(port), "client", limits=limits), bytes(int(size))
+    return neolink.NodeLink(connect(port), "client", limits=limits)
+
+
+def link_ask(port: str, size: str) -> Operations:
+    """link.ask(code, payload)"""
+    link, payload = link_to(port), bytes(int(size))
 
     def run(n: int) -> None:
         ask = link.ask
@@ -139,7 +147,7 @@ def socket_window(port: str, size: str, count: str) -> Operations:
 def link_many(port: str, size: str, count: str) -> Operations:
     """link.ask_many(packets)"""
     import neolink
-    link, window = neolink.NodeLink(connect(port), "client"), int(count)
+    link, window = link_to(port), int(count)
     packets = [neolink.Packet(ASK, bytes(int(size))) for _ in range(window)]
 
     def run(n: int) -> None:

@@ -134,11 +134,13 @@ def gib_per_second(contender: Contender) -> str:
 
 @row(1, "C core: ask, one outstanding, against blocking C")
 def core_ask(settings: Settings) -> Iterator[Result]:
+    def cast(stack: ExitStack) -> list[Contender]:
+        server = stack.enter_context(node(place))
+        return [stack.enter_context(in_c(source, "ask", server, place, SIZE)) for source in ("peer", "core")]
+
     for place, goal in zip(PLACES, (1.06, 0.75)):
-        with (node(place) as server, in_c("peer", "ask", server, place, SIZE) as bare,
-              in_c("core", "ask", server, place, SIZE) as ours):
-            race([bare, ours], settings)
-            yield time_of("nl_ask / blocking C", place, ours, bare, goal, ours=micros(ours), C=micros(bare))
+        bare, ours = recast(cast, settings)
+        yield time_of("nl_ask / blocking C", place, ours, bare, goal, ours=micros(ours), C=micros(bare))
 
 
 @row(2, "Python: link.ask(code, payload), one outstanding")
@@ -167,6 +169,23 @@ def python_ask(settings: Settings) -> Iterator[Result]:
                           Python=micros(python))
             for name, other in zip(names, others, strict=True):
                 yield time_of(f"link.ask / {name}", place, ours, other, None, it=micros(other))
+    yield from never_costs(settings)
+
+
+def never_costs(settings: Settings) -> Iterator[Result]:
+    """Where nothing is pinned, client and server run on one core or on two, as the kernel likes, and while they share
+    one a try is for nothing."""
+    place = ANYWHERE
+
+    def cast(stack: ExitStack) -> list[Contender]:
+        server = stack.enter_context(node(place))
+        return [stack.enter_context(each) for each in (
+            in_python("socket_ask", server, place, SIZE), in_python("link_ask", server, place, SIZE),
+            in_python("link_ask", server, place, SIZE, BENCH_SPIN_NS="0"))]
+
+    python, ours, ours_off = recast(cast, settings)
+    yield time_of("link.ask / bare Python socket", place, ours, python, None, Python=micros(python))
+    yield time_of("link.ask, trying / not", place, ours, ours_off, 1.05, trying=micros(ours), off=micros(ours_off))
 
 
 @row(3, "Python serving: recv1 and reply, serve; a bare C client")
@@ -206,10 +225,13 @@ def many(settings: Settings) -> Iterator[Result]:
         with (node(place) as server, in_c("core", "many", server, place, SIZE, "64", step=64) as core,
               in_python("socket_window", server, place, SIZE, "64", step=64) as python,
               in_python("link_many", server, place, SIZE, "64", step=64) as ours,
+              in_python("link_many", server, place, SIZE, "64", step=64, BENCH_SPIN_NS="0") as ours_off,
               in_python("link_many", server, place, SIZE, "6400", step=6400) as longer):
-            race([core, python, ours, longer], settings)
+            race([core, python, ours, ours_off, longer], settings)
             what = "of the client's CPU time" if by_cpu else "of time"
-            yield rate_of(f"asks, {what}", place, ours, 2.0, by_cpu)
+            yield rate_of(f"asks, {what}", place, ours, None if by_cpu else 2.0, by_cpu)
+            if by_cpu:
+                yield rate_of(f"asks without trying, {what}", place, ours_off, 2.0, by_cpu)
             yield rate_of(f"nl_ask_many in C, {what}", place, core, None, by_cpu)
             yield rate_of(f"6400 at a time, {what}", place, longer, None, by_cpu)
             # A machine is fast or slow: where these two million were asked for, the window made 1.3.

@@ -23,6 +23,12 @@ from race import CPUS, Result, Settings
 SHORT = Settings(rounds=3, round_seconds=0.003, short=True)
 
 
+def is_editable(name: str) -> bool:
+    """Whether a distribution is installed by a start-up hook that leads to its sources; rows 12 and 14 feel it."""
+    origin = importlib.metadata.distribution(name).read_text("direct_url.json")
+    return origin is not None and bool(json.loads(origin).get("dir_info", {}).get("editable"))
+
+
 def conditions() -> dict[str, Any]:
     """What a reader must know to compare numbers."""
     with open("/proc/cpuinfo") as file:
@@ -31,6 +37,8 @@ def conditions() -> dict[str, Any]:
     for name in ("neolink", "msgspec", "pyzmq", "pynng", "grpcio", "uvloop"):
         try:
             versions[name] = importlib.metadata.version(name)
+            if is_editable(name):
+                versions[name] += " (editable)"
         except importlib.metadata.PackageNotFoundError:
             versions[name] = "none"
     return {"cpu": model, "cpus": len(CPUS), "kernel": platform.release(), "python": platform.python_version(),
