@@ -8,6 +8,10 @@
  * A holder works for others only within a budget; then, or when the socket is full, its turn is ARMED: the poller
  * writes on when there is room.
  *
+ * Whoever is alone in the link takes no token for a small packet, and writes under the lock: there is nobody to be kept
+ * from it but the poller, the write does not wait, and to let go of the lock, and to take and give the token, would be an
+ * eighth of what an ask costs beside its system calls.
+ *
  * A packet that was begun is finished, whatever becomes of its Conn or of the caller's patience: what the socket did
  * not take of a caller's buffer is copied to the head of the queue before the call returns. Before it gives up so, the
  * sender of a large packet stays as long as the socket keeps taking, since waiting is cheaper than copying megabytes.
@@ -580,6 +584,36 @@ static nl_err send_now_locked(nl_link *link, nl_conn *conn, struct iovec iov[2],
     return nl_tx_error_locked(link, conn) != NL_OK ? nl_tx_error_locked(link, conn) : err;
 }
 
+/* Writes a whole small packet under the lock. 0; EAGAIN when a part of it is left, in *iov; or why writing failed. */
+static int write_alone_locked(nl_link *link, struct iovec iov[2]) NL_LOCKED
+{
+    ssize_t done;
+
+    tx_is_ours();
+    if ((done = plain_write(link, iov, 1)) < 0)
+        return io_errno();
+    link->stats.bytes_sent += (size_t)done;
+    iov_skip(iov, (size_t)done);
+    return iov->iov_len ? EAGAIN : 0;
+}
+
+/* The token is free and the queue is empty. */
+static nl_err send_first_locked(nl_link *link, nl_conn *conn, struct iovec iov[2], int64_t deadline_ns) NL_LOCKED
+{
+    if (link->inside == 1 && !iov[1].iov_len && !link->tls) {
+        int e = write_alone_locked(link, iov);
+
+        if (e == 0)
+            return NL_OK;
+        if (e != EAGAIN) {
+            nl_fault why = { 0 };
+            tx_failed_locked(link, e, &why);
+            return nl_tx_error_locked(link, conn);
+        }
+    }
+    return send_now_locked(link, conn, iov, deadline_ns);
+}
+
 /* What is queued now leaves within NL_CORK_NS, if nobody writes it before. */
 static void cork_locked(nl_link *link) NL_LOCKED
 {
@@ -614,7 +648,7 @@ nl_err nl_tx_put_locked(nl_link *link, nl_conn *conn, uint32_t id, uint16_t code
             *maybe_sent = true;
         count_sent_locked(link, id, code, len);
         iov_join(iov);
-        return send_now_locked(link, conn, iov, deadline_ns);
+        return send_first_locked(link, conn, iov, deadline_ns);
     }
     if ((e = nl_tx_queue_locked(link, id, code, payload, len)) != NL_OK)
         return e;

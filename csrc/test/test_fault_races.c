@@ -260,10 +260,13 @@ static void test_poller_reads_beside_a_late_waiter(void **state)
     close(peer);
 }
 
+/* Not a small packet, which would be written under the lock. */
 static void job_send_late(job *j)
 {
+    static uint8_t bytes[2000];
+
     my_stop = j->arg;
-    j->result = nl_conn_send(j->conn, ASK, NULL, 0, j->deadline, NULL);
+    j->result = nl_conn_send(j->conn, ASK, bytes, sizeof bytes, j->deadline, NULL);
 }
 
 /* tx_give_end: the socket tells its error to whoever writes, and to the reader only that it has ended; the reader comes
