@@ -1066,6 +1066,34 @@ inline cork_locked()
 }
 
 /* A packet may join a crowd: when it may is not of this model, nor that the crowd is let go before its time. */
+/* Then te is EAGAIN when nothing was written; else e is what the caller is told. */
+inline write_alone_locked(p)
+{
+    atomic {
+        if
+        :: IS_BROKEN || FAILS ->
+            error_told = true;
+            tx_failed_locked();
+            e = (SEND_ERROR -> ELINK : OK)
+        :: !IS_BROKEN && len(out_socket) < SOCKET -> out_socket ! p
+        :: !IS_BROKEN && len(out_socket) == SOCKET -> te = EAGAIN
+        fi
+    }
+}
+
+inline send_first_locked(p)
+{
+    te = OK;
+    if
+    :: inside == 1 -> write_alone_locked(p)
+    :: te = EAGAIN                      /* others are inside, or it is not small */
+    fi;
+    if
+    :: te == EAGAIN -> te = OK; send_now_locked(p)
+    :: else
+    fi
+}
+
 inline nl_tx_send_locked(i, p)
 {
     nl_tx_room_locked(i);
@@ -1075,7 +1103,7 @@ inline nl_tx_send_locked(i, p)
         nl_tx_queue_locked(p);
         nl_tx_kick_locked()
     :: e == OK && tx_holder == NONE && !TX_PENDING ->
-        send_now_locked(p)
+        send_first_locked(p)
     :: else
     fi
 }
