@@ -2,6 +2,7 @@
 """neolink.testing.Cluster: who gets in, what they are told, and what neoctl's commands do."""
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,12 @@ def test_without_a_master(cluster: testing.Cluster, ctl: neolink.NodeLink) -> No
     cluster.stop_master()
     assert refused(ctl, proto.AskClusterState()) == (ErrorCodes.NOT_READY, "Not connected to a primary master.")
     ended(ctl)
+    host, port = cluster.master_address.split(":")
+    with socket.socket() as other:
+        with pytest.raises(OSError, match="in use"):
+            other.bind((host, int(port)))           # it is kept for the master meanwhile, and nobody listens there
+        with pytest.raises(ConnectionRefusedError):
+            other.connect((host, int(port)))
     cluster.start_master()
     with neolink.dial(cluster.admin_address) as again, Client(cluster):
         assert again.ask(proto.AskPrimary()).nid == M1

@@ -88,7 +88,7 @@ class Cluster:
 
     def _stop(self) -> None:
         for node in self._nodes:
-            node.stop()
+            node.leave()
 
     def __enter__(self) -> Self:
         return self

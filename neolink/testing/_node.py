@@ -10,6 +10,7 @@ if the call has to wait until something changes.
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -124,6 +125,7 @@ class ServerNode:
         self._listener: neolink.Listener | None = None
         self._threads: list[threading.Thread] = []
         self._address: Any = ("127.0.0.1", 0)
+        self._place: socket.socket | None = None    # bound to the address, so that nobody is given it by chance
 
     # ---- life
 
@@ -139,9 +141,13 @@ class ServerNode:
 
     def start(self) -> None:
         """Listen, at the same address as before if it was stopped."""
+        if self._place is None:
+            self._place = socket.socket()
+            self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)   # the listener has it, too
+            self._place.bind(self._address)
+            self._address = self._place.getsockname()
         self._listener = neolink.listen(self._address, tls=self._tls, wire=self.state.wire,
                                         limits=neolink.Limits(link_tx_bytes=None))
-        self._address = self._listener.address
         self._spawn(self._accept, self._listener)
 
     def stop(self) -> None:
@@ -151,6 +157,13 @@ class ServerNode:
             listener.close()
         for session in list(self.sessions):
             session.hang_up()
+
+    def leave(self) -> None:
+        """Stop, and give the address up."""
+        self.stop()
+        place, self._place = self._place, None
+        if place is not None:
+            place.close()
 
     def join(self) -> None:
         """Wait for the threads of a node that was stopped; without the lock. A thread does not wait for itself."""
