@@ -217,8 +217,6 @@ static struct sockaddr *address_of(int fd, int (*get)(int, struct sockaddr *, so
     return copy;
 }
 
-/* Trying before sleeping needs a second processor, or the peer could not answer meanwhile. And with one, threads that are
- * woken together run one after the other by themselves. */
 bool nl_link_is_local(const nl_link *link)
 {
     const struct sockaddr *a = link->local, *b = link->peer;
@@ -231,6 +229,8 @@ bool nl_link_is_local(const nl_link *link)
                               &((const struct sockaddr_in6 *)(const void *)b)->sin6_addr);
 }
 
+/* Trying before sleeping needs a second processor, or the peer could not answer meanwhile. And with one, threads that are
+ * woken together run one after the other by themselves. */
 static bool have_two_cpus(void)
 {
     cpu_set_t set;
