@@ -1,5 +1,5 @@
-/* The inside of a link: what link.c, conn.c, ask.c, route.c, rx.c and tx.c share. Openings include it for the making of
- * a link and the setting of faults only.
+/* The inside of a link: what link.c, conn.c, ask.c, route.c, rx.c, tx.c and waiter.c share. Openings include it for the
+ * making of a link and the setting of faults only.
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
@@ -197,9 +197,9 @@ struct nl_link {
     socklen_t    local_len, peer_len;
 };
 
-/* The one way to take mu, and the one way to let go of it: what was posted under it is woken then, see rx.c. */
+/* The one way to take mu, and the one way to let go of it: what was posted under it is woken then, see waiter.c. */
 static inline void nl_link_lock(nl_link *link) NL_ACQUIRE(nl_link_mu) NL_UNCHECKED { pthread_mutex_lock(&link->mu); }
-void nl_waiters_unlock(nl_link *link) NL_RELEASE(nl_link_mu);   /* in rx.c */
+void nl_waiters_unlock(nl_link *link) NL_RELEASE(nl_link_mu);   /* in waiter.c */
 static inline void nl_link_unlock(nl_link *link) NL_RELEASE(nl_link_mu) NL_UNCHECKED
 {
     if (nl_list_empty(&link->posted))
@@ -241,13 +241,17 @@ bool   nl_link_is_local(const nl_link *link);           /* by IP, from this host
 void   nl_fault_set(nl_fault *f, nl_err code, int sys_errno, const char *format, ...)
        __attribute__((format(printf, 4, 5)));
 
-/* ---- rx.c */
+/* ---- waiter.c */
 
 void   nl_waiter_init(nl_waiter *w);
+void   nl_waiter_post_locked(nl_link *link, nl_waiter *w) NL_LOCKED;    /* it has to look, for whatever reason */
 /* Sleeps on the futex until posted. 0, EINTR, ETIMEDOUT (at once for NL_NOW). mu dropped meanwhile. */
 int    nl_waiter_sleep_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns) NL_LOCKED;
 void   nl_waiter_wake_locked(nl_link *link, nl_waiter *w) NL_LOCKED;    /* ready; off its list; posted */
 void   nl_waiters_wake_locked(nl_link *link, nl_list *on) NL_LOCKED;    /* all of a list of nl_waiter.on */
+
+/* ---- rx.c */
+
 /* Sleeps, or reads the socket for all, until `w` is ready. Its `on` is linked where its waker looks. NL_OK ready;
  * NL_ETIMEOUT: not ready. NL_EINTR: a signal came, ready or not; the caller looks once more at what it waited for, and
  * does not wait again before the signal was told. Off its list in any case, and whatever it held it has passed on. */

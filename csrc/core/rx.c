@@ -5,8 +5,8 @@
  * Nobody's job, everybody's duty
  *   A thread that waits for something on a link (an answer, a packet, a Conn) has a waiter on its stack. If the read
  *   token is free it takes it and becomes the leader: it reads the socket and routes what comes, for all, until its own
- *   waiter is ready. The others sleep on their futex. So a program with one busy thread has no hand-over at all, and an
- *   answer wakes exactly the thread that asked. When nobody waits, the poller watches and reads.
+ *   waiter is ready. The others sleep on their futex (waiter.c). So a program with one busy thread has no hand-over at
+ *   all, and an answer wakes exactly the thread that asked. When nobody waits, the poller watches and reads.
  *
  * The invariant
  *   A live link is held by a reader, or watched by the poller, or on the poller's sweep list (which watches within
@@ -22,23 +22,6 @@
  *   waits so long at the most. From then on it sleeps in poll, together with an eventfd that wakes it at once. A
  *   deadline nearer than the timeout is slept out in poll too. The timeout stays with the socket once it is set: without
  *   one a round trip saves the kernel's timer, but setting it back and forth would cost more than it.
- *
- * How a sleeper is woken
- *   Its futex word is set under the lock, but FUTEX_WAKE waits until the lock is let go of: a thread that is woken
- *   while the lock is held runs into it and sleeps again, which costs more than the wake-up did. So a post puts the
- *   waiter on link.posted, and nl_link_unlock(), the only way to let go of the lock, takes the addresses of the words
- *   with it. None is lost: the word is 1 before the lock is free, and the kernel compares it before it puts anybody to
- *   sleep. By the time of the call the waiter may have seen the word, returned, and its stack may be something else's
- *   or gone. That is harmless: only the kernel looks at the address, and it takes that of a private futex for a key,
- *   not for memory. The worst is a wake-up for another futex that has come to live there, and whoever sleeps on a
- *   futex, here and in the C library, looks again at what he waits for.
- *
- * One after the other
- *   Threads that all need a lock of their caller's next, Python's GIL, gain nothing by waking together on several
- *   processors: one gets it, and the others sleep again, each for the price of a switch. On a link that was told so
- *   (in_turn) only one that was called is on its way at a time, and calls the next when it lets go of the link's lock:
- *   before it wants that of its caller. It needs a processor to come that far, and nothing else, so whoever is left on
- *   link.posted has somebody on the way who will call it. A thread that gets the read token is called at once.
  *
  * How it ends
  *   A socket tells its error once, to a reader or to a writer; the other finds an end, as if the peer had closed, or
@@ -73,93 +56,6 @@
 #define STRAY_BYTES 8u  /* so many bytes of payload are another nanosecond, but a nanosecond each on a TLS link */
 #define STRAYS_NS  INT64_C(200000)      /* strays that took less than this together are not worth a look at the clock */
 #define THROTTLE_MAX_NS INT64_C(1000000000)     /* the longest wait, however many links share */
-
-/* ---- waking ----------------------------------------------------------------------------------------------------- */
-
-void nl_waiter_init(nl_waiter *w) NL_UNSHARED
-{
-    nl_list_init(&w->all);
-    nl_list_init(&w->on);
-    nl_list_init(&w->posted);
-    w->ready = w->leader = w->asleep = w->coming = w->called = w->stays = false;
-    w->wake_fd = -1;
-    atomic_init(&w->word, 0);
-}
-
-/* A waiter takes the lock before its stack frame ends: so w is there. */
-static void waiter_post_locked(nl_link *link, nl_waiter *w) NL_LOCKED
-{
-    atomic_store_explicit(&w->word, 1, memory_order_release);
-    if (w->wake_fd >= 0) {
-        HAND_ON(post_eventfd, eventfd_write(w->wake_fd, 1));
-    } else if (w->asleep) {
-        nl_list_del(&w->posted);
-        HAND_ON(post_futex, nl_list_push(link->in_turn && w->leader ? link->posted.next : &link->posted, &w->posted));
-        link->coming += !w->coming;
-        w->coming = true;
-    }
-}
-
-void nl_waiters_unlock(nl_link *link) NL_RELEASE(nl_link_mu) NL_UNCHECKED
-{
-    atomic_uint *words[BATCH];
-    size_t n = 0;
-
-    while (n < BATCH && !nl_list_empty(&link->posted)) {        /* one of those called wakes who is beyond */
-        nl_waiter *w = NL_ITEM(link->posted.next, nl_waiter, posted);
-        if (link->in_turn && link->called && !w->leader) {
-            link->stats.wakes_left++;
-            break;
-        }
-        nl_list_del(&w->posted);
-        link->called += !w->called;
-        w->called = true;
-        words[n++] = &w->word;
-    }
-    pthread_mutex_unlock(&link->mu);
-    for (size_t i = 0; i < n; i++)
-        HAND_ON(unlock_wake, sys_futex_wake(words[i], 1));
-}
-
-int nl_waiter_sleep_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns)
-{
-    int r;
-
-    if (deadline_ns <= NL_NOW)
-        return ETIMEDOUT;
-    w->asleep = true;
-    nl_link_unlock(link);
-    r = sys_futex_wait(&w->word, 0, deadline_ns);
-    nl_link_lock(link);
-    nl_list_del(&w->posted);
-    w->asleep = false;
-    atomic_store_explicit(&w->word, 0, memory_order_relaxed);
-    if (w->called) {
-        w->called = false;
-        HAND_ON(waiter_came, link->called--);       /* the next is called when the lock is let go of */
-    }
-    if (w->coming) {
-        w->coming = false;
-        link->coming--;
-        nl_tx_came_locked(link);
-    }
-    return r;
-}
-
-void nl_waiter_wake_locked(nl_link *link, nl_waiter *w)
-{
-    nl_list_del(&w->on);
-    if (!w->ready) {
-        w->ready = true;
-        HAND_ON(waiter_wake, waiter_post_locked(link, w));
-    }
-}
-
-void nl_waiters_wake_locked(nl_link *link, nl_list *on)
-{
-    while (!nl_list_empty(on))
-        nl_waiter_wake_locked(link, NL_ITEM(on->next, nl_waiter, on));
-}
 
 /* ---- the token -------------------------------------------------------------------------------------------------- */
 
@@ -204,7 +100,7 @@ static bool rx_hand_over_locked(nl_link *link) NL_LOCKED
             w->leader = true;
             rx_take_locked(link, NL_RX_THREAD);
             link->stats.rx_handovers++;
-            HAND_ON(rx_hand_over_post, waiter_post_locked(link, w));
+            HAND_ON(rx_hand_over_post, nl_waiter_post_locked(link, w));
             return true;
         }
     }

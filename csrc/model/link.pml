@@ -2,9 +2,9 @@
  *
  * Copyright (C) 2026 The neolink authors. SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Processes, variables and inlines bear the names of the code (rx.c, tx.c, conn.c, ask.c, link.c, poller.c); where a name
- * has a dot or an arrow there, it has an underscore here. docs/model.rst says which is which, what is left out and why it
- * may be, and what was checked. check.py runs it, whole and with each line that bears a mark taken out.
+ * Processes, variables and inlines bear the names of the code (rx.c, tx.c, waiter.c, conn.c, ask.c, link.c, poller.c);
+ * where a name has a dot or an arrow there, it has an underscore here. docs/model.rst says which is which, what is left
+ * out and why it may be, and what was checked. check.py runs it, whole and with each line that bears a mark taken out.
  *
  * The lock is a variable. `atomic` only bundles steps that nobody could tell apart: what is between two steps of a thread
  * that holds no lock is never in one `atomic`. Sleepers on a futex are collected under the lock and woken after it, one by one.
@@ -179,7 +179,7 @@ inline nl_link_lock()
     atomic { !mu -> mu = true }
 }
 
-inline waiter_post_locked(i)
+inline nl_waiter_post_locked(i)
 {
     w[i].word = true;
     if
@@ -247,7 +247,7 @@ inline nl_waiter_wake_locked(i)
     if
     :: !w[i].ready ->
         w[i].ready = true;
-        waiter_post_locked(i)               /* knock waiter_wake */
+        nl_waiter_post_locked(i)               /* knock waiter_wake */
     :: else
     fi
 }
@@ -472,7 +472,7 @@ inline rx_hand_over_locked()
     :: told ->
         w[told - 1].leader = true;
         rx_take_locked(THREAD);
-        waiter_post_locked(told - 1)        /* knock rx_hand_over_post */
+        nl_waiter_post_locked(told - 1)        /* knock rx_hand_over_post */
     :: else
     fi
 }
