@@ -90,3 +90,6 @@ class LinkStats(NamedTuple):
     wakes_left: int
     """How often threads that were to be woken were left to one that was on its way, to be woken by it: they come one
     after the other where the process may use two processors, since they would only meet again at the GIL."""
+    turn_waits: int
+    """How often one of them was there before its turn, and waited for it with its processor, for 5 microseconds at most and
+    no longer than Limits.spin_seconds."""

@@ -97,7 +97,7 @@ void nl_link_leave(nl_link *link)
     link->inside--;
     if (link->state == NL_LINK_CLOSING)
         HAND_ON(leave_quiet, nl_link_quiet_locked(link));
-    nl_link_unlock(link);
+    nl_link_unlock_and_leave(link);
 }
 
 nl_err nl_link_error_locked(const nl_link *link)
@@ -266,6 +266,7 @@ static void link_init(nl_link *link, const nl_link_config *config) NL_UNSHARED
     link->accept = config->accept;
     link->raw = config->raw;
     link->in_turn = config->in_turn && have_two_cpus();
+    link->ahead = NL_AHEAD_ONE;
     link->next_id = (config->first_id & ~1u) | (config->role == NL_CLIENT);
     link->rx.spin_ns = have_two_cpus() ? config->limits.spin_ns : 0;
     if (link->rx.spin_ns > NL_RCVTIMEO_NS)              /* so is this; and meanwhile nobody can wake the leader */

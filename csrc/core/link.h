@@ -41,6 +41,7 @@
 #include "tls.h"
 #include "wire.h"
 
+#define NL_AHEAD_ONE     16u
 #define NL_RCVTIMEO_NS   INT64_C(20000000)  /* longest blocking read of whoever may be called away; see rx.c */
 #define NL_SNDTIMEO_NS   INT64_C(5000000)   /* longest blocking write; see tx.c */
 #define NL_CTL_BYTES     ((size_t)256 << 10) /* "refused", "closed" replies that may wait unsent: then it is a flood */
@@ -164,6 +165,9 @@ struct nl_link {
     nl_list      posted NL_MU;          /* sleepers that nl_link_unlock has to wake */
     unsigned     coming NL_MU;          /* waiters that were posted asleep and have not had the lock since */
     unsigned     called NL_MU;          /* of them, those for which FUTEX_WAKE was made */
+    unsigned     ahead NL_MU;           /* how many of those may be on their way, in parts of NL_AHEAD_ONE: waiter.c */
+    atomic_bool  turn;                  /* somebody has come in turn, and nobody has let go of mu since, but to leave */
+    atomic_bool  turn_awaited;          /* somebody spins for it */
 
     nl_rx        rx;
     nl_tx        tx;
@@ -197,15 +201,23 @@ struct nl_link {
     socklen_t    local_len, peer_len;
 };
 
-/* The one way to take mu, and the one way to let go of it: what was posted under it is woken then, see waiter.c. */
+/* The one way to take mu, and the two ways to let go of it, to leave the link or not: what was posted under it is woken
+ * then, see waiter.c. */
 static inline void nl_link_lock(nl_link *link) NL_ACQUIRE(nl_link_mu) NL_UNCHECKED { pthread_mutex_lock(&link->mu); }
-void nl_waiters_unlock(nl_link *link) NL_RELEASE(nl_link_mu);   /* in waiter.c */
+void nl_waiters_unlock(nl_link *link, bool leaves) NL_RELEASE(nl_link_mu);      /* in waiter.c */
 static inline void nl_link_unlock(nl_link *link) NL_RELEASE(nl_link_mu) NL_UNCHECKED
+{
+    if (nl_list_empty(&link->posted) && !atomic_load_explicit(&link->turn, memory_order_relaxed))
+        pthread_mutex_unlock(&link->mu);
+    else
+        nl_waiters_unlock(link, false);
+}
+static inline void nl_link_unlock_and_leave(nl_link *link) NL_RELEASE(nl_link_mu) NL_UNCHECKED
 {
     if (nl_list_empty(&link->posted))
         pthread_mutex_unlock(&link->mu);
     else
-        nl_waiters_unlock(link);
+        nl_waiters_unlock(link, true);
 }
 
 /* ---- link.c */

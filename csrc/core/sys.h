@@ -384,6 +384,16 @@ static inline int sys_thread(pthread_t *t, const pthread_attr_t *attr, void *(*r
     return pthread_create(t, attr, run, arg);
 }
 
+/* Between two looks at what another processor will change. */
+static inline void sys_relax(void)
+{
+#if defined __x86_64__ || defined __i386__
+    __builtin_ia32_pause();
+#elif defined __aarch64__
+    __asm__ volatile("yield");
+#endif
+}
+
 static inline int64_t sys_now_ns(void)
 {
     struct timespec ts;

@@ -198,7 +198,7 @@ typedef struct nl_stats {
     uint64_t late_answers, ignored_packets, refused_conns;
     /* how the work was shared: for tests and benchmarks */
     uint64_t rx_takes, rx_handovers, rx_arms, poller_reads, poller_idle_wakeups, tx_turns, tx_handoffs, tx_for_others,
-             spins, spin_hits, waiters, inside, throttles, wakes_left;
+             spins, spin_hits, waiters, inside, throttles, wakes_left, turn_waits;
 } nl_stats;
 void nl_link_stats(nl_link *link, nl_stats *out);       /* one consistent snapshot */
 

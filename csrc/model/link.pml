@@ -61,7 +61,7 @@
 #define CROWD 0             /* any packet may wait for others, as that of a notification in a burst */
 #endif
 #ifndef IN_TURN
-#define IN_TURN 0           /* of those that are woken together one is called at a time, by the one before it */
+#define IN_TURN 0           /* of those that are woken together one is called at a time, by the one before it; or two */
 #endif
 #ifndef UNIX
 #define UNIX 0              /* close cannot free a sleeping reader by shutting the socket down */
@@ -203,15 +203,15 @@ inline sys_futex_wake()         /* for the first of `posts` */
     }
 }
 
-/* Takes with it whom it wakes, the next leader first; where they come in turn, one of the others when none is called. */
-inline nl_link_unlock()
+/* Takes with it whom it wakes, the next leader first; where they come in turn, of the others until so many are called. */
+inline unlock_and_call(ahead)
 {
     d_step {
         x = 0;
         do
         :: x < 2 * THREADS ->
             if
-            :: (posted & (1 << (x % THREADS))) && (x < THREADS -> w[x % THREADS].leader : !IN_TURN || !called) ->
+            :: (posted & (1 << (x % THREADS))) && (x < THREADS -> w[x % THREADS].leader : !IN_TURN || called < ahead) ->
                 posted = posted - (1 << (x % THREADS));
                 posts = posts | (1 << (x % THREADS));
                 if
@@ -230,6 +230,11 @@ inline nl_link_unlock()
     :: posts -> sys_futex_wake()
     :: else -> break
     od
+}
+
+inline nl_link_unlock()
+{
+    unlock_and_call(1)
 }
 
 inline nl_waiter_init(i)
@@ -273,7 +278,10 @@ inline nl_waiters_wake_locked(list)
 inline nl_waiter_sleep_locked(i)
 {
     w[i].asleep = true;
-    nl_link_unlock();
+    if
+    :: unlock_and_call(1)
+    :: IN_TURN -> unlock_and_call(2)        /* link.ahead has learnt it */
+    fi;
     atomic {
         if
         :: w[i].word                        /* futex_wait returns at once */

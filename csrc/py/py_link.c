@@ -582,7 +582,7 @@ static PyObject *Link_stats(nlpy_link *self, PyObject *Py_UNUSED(unused))
         s.packets_sent, s.packets_received, s.bytes_sent, s.bytes_received, s.conns, s.rx_bytes_queued,
         s.tx_bytes_queued, s.late_answers, s.ignored_packets, s.refused_conns, s.rx_takes, s.rx_handovers, s.rx_arms,
         s.poller_reads, s.poller_idle_wakeups, s.tx_turns, s.tx_handoffs, s.tx_for_others, s.spins, s.spin_hits,
-        s.waiters, s.inside, s.throttles, s.wakes_left,
+        s.waiters, s.inside, s.throttles, s.wakes_left, s.turn_waits,
     };
     const Py_ssize_t n = (Py_ssize_t)(sizeof numbers / sizeof numbers[0]);
     PyObject *tuple = PyTuple_New(n);

@@ -119,6 +119,211 @@ static void test_in_turn(void **state)
     }
 }
 
+/* A link whose waiters come in turn, and where threads may be so far ahead. Four wait to be called: w[0] was; the last one
+ * is a thread of its own, `sleeper`, which waits for its turn when it was woken. */
+typedef struct turns { nl_link *link; nl_waiter w[4]; job sleeper; int peer; } turns;
+
+static void job_sleep(job *j)
+{
+    nl_waiter *w = j->arg;
+
+    nl_link_lock(j->link);
+    must(nl_waiter_sleep_locked(j->link, w, in_ms(PATIENCE_MS)) == 0);
+    nl_link_unlock_and_leave(j->link);
+}
+
+static void turns_set_up(turns *t, unsigned ahead)
+{
+    nl_link_config c = config_of(NL_CLIENT, KIND_2016);
+    nl_waiter *last = &t->w[3];
+
+    t->link = link_and_peer(&c, false, &t->peer);
+    wait_until(stats_of(t->link).rx_arms > 0);                  /* the poller lets go of the lock, too, when it watches */
+    nl_link_lock(t->link);
+    t->link->in_turn = true;
+    t->link->rx.spin_ns = 1;                                    /* also with one processor */
+    t->link->ahead = ahead;
+    for (int i = 0; i < 4; i++)
+        nl_waiter_init(&t->w[i]);
+    t->sleeper = (job){ .link = t->link, .arg = last };
+    job_start(&t->sleeper, job_sleep);
+    while (!last->asleep) {                                     /* it may need the lock */
+        nl_link_unlock(t->link);
+        sched_yield();
+        nl_link_lock(t->link);
+    }
+    for (int i = 0; i < 3; i++) {
+        t->w[i].asleep = true;
+        nl_waiter_wake_locked(t->link, &t->w[i]);
+    }
+    nl_list_push(&t->link->posted, &last->posted);              /* but its word is not set yet, or it might come at once */
+    nl_link_unlock_and_leave(t->link);
+    must(t->link->called == 1);
+}
+
+static void turns_tear_down(turns *t)
+{
+    nl_link_lock(t->link);
+    for (int i = 0; i < 3; i++)
+        nl_list_del(&t->w[i].posted);
+    t->link->coming = t->link->called = 0;
+    nl_link_unlock(t->link);
+    close(t->peer);
+    link_free(t->link);
+}
+
+/* Somebody else, with something to read already, falls asleep and comes. Returns how many are called by then. */
+static unsigned another_sleeps(turns *t)
+{
+    unsigned called;
+    nl_waiter w;
+
+    nl_link_lock(t->link);
+    nl_waiter_init(&w);
+    atomic_store(&w.word, 1);
+    must(nl_waiter_sleep_locked(t->link, &w, in_ms(PATIENCE_MS)) == 0);
+    called = t->link->called;
+    nl_link_unlock_and_leave(t->link);
+    return called;
+}
+
+/* Somebody else falls asleep, and nobody wakes him. */
+static bool times_out(turns *t)
+{
+    nl_waiter w;
+    int r;
+
+    nl_link_lock(t->link);
+    nl_waiter_init(&w);
+    r = nl_waiter_sleep_locked(t->link, &w, in_ms(1));
+    nl_link_unlock_and_leave(t->link);
+    return r == ETIMEDOUT;
+}
+
+/* Calls the last one, who finds the turn as it is. */
+static void sleeper_comes(turns *t)
+{
+    nl_waiter *last = &t->w[3];
+
+    nl_link_lock(t->link);
+    atomic_store(&last->word, 1);
+    nl_list_del(&last->posted);             /* and calls it at once, as if it had got the read token */
+    nl_list_push(t->link->posted.next, &last->posted);
+    last->leader = true;
+    nl_link_unlock_and_leave(t->link);
+    job_join(&t->sleeper);
+}
+
+/* Who goes to sleep calls as many as may be ahead; who leaves, or lets go of the lock for another reason, none beside the
+ * one who is on the way. */
+static void test_ahead(void **state)
+{
+    turns t;
+
+    (void)state;
+    turns_set_up(&t, 3 * NL_AHEAD_ONE);
+    must(nl_link_enter(t.link));
+    nl_link_leave(t.link);
+    nl_link_lock(t.link);
+    nl_link_unlock(t.link);
+    must(t.link->called == 1);
+    must(another_sleeps(&t) == 3);
+    must(another_sleeps(&t) == 3 && is_left(t.link, &t.w[3]));
+    sleeper_comes(&t);
+    turns_tear_down(&t);
+}
+
+/* How many may be ahead is learnt: one more for each NL_AHEAD_ONE who went to sleep when nobody waited for the turn, up to
+ * six; unless there is nobody to call, or nothing is to be tried. */
+static void test_ahead_is_learnt(void **state)
+{
+    turns t;
+
+    (void)state;
+    turns_set_up(&t, NL_AHEAD_ONE);
+    for (unsigned i = 1; i < NL_AHEAD_ONE; i++)
+        must(another_sleeps(&t) == 1);
+    must(another_sleeps(&t) == 2 && t.link->ahead == 2 * NL_AHEAD_ONE);
+    atomic_store(&t.link->turn_awaited, true);
+    another_sleeps(&t);
+    atomic_store(&t.link->turn_awaited, false);
+    t.link->rx.spin_ns = 0;
+    another_sleeps(&t);
+    t.link->rx.spin_ns = 1;
+    t.link->in_turn = false;
+    atomic_store(&t.w[3].word, 1);
+    another_sleeps(&t);                                 /* which calls everybody */
+    t.link->in_turn = true;
+    must(t.link->ahead == 2 * NL_AHEAD_ONE && nl_list_empty(&t.link->posted));
+    another_sleeps(&t);
+    must(t.link->ahead == 2 * NL_AHEAD_ONE);
+    job_join(&t.sleeper);
+    turns_tear_down(&t);
+
+    turns_set_up(&t, 6 * NL_AHEAD_ONE - 1);
+    t.link->called = 6;
+    another_sleeps(&t);
+    another_sleeps(&t);
+    must(t.link->ahead == 6 * NL_AHEAD_ONE && is_left(t.link, &t.w[3]));
+    sleeper_comes(&t);
+    turns_tear_down(&t);
+}
+
+/* The turn is taken by who comes, and kept when he leaves, until somebody lets go of the lock for another reason. Not
+ * where nobody is ahead of it. */
+static void test_turn(void **state)
+{
+    turns t;
+
+    (void)state;
+    turns_set_up(&t, NL_AHEAD_ONE);
+    another_sleeps(&t);
+    must(!atomic_load(&t.link->turn));
+    t.link->ahead = 2 * NL_AHEAD_ONE;
+    another_sleeps(&t);
+    must(atomic_load(&t.link->turn));
+    must(nl_link_enter(t.link));
+    nl_link_leave(t.link);
+    must(atomic_load(&t.link->turn));
+    another_sleeps(&t);                     /* gives it up as he falls asleep, and finds it free as he comes */
+    must(atomic_load(&t.link->turn) && stats_of(t.link).turn_waits == 0);
+    must(!atomic_load(&t.link->turn));      /* for who asked for the statistics did not leave */
+    must(times_out(&t) && !atomic_load(&t.link->turn));
+    sleeper_comes(&t);                      /* it fell asleep when nobody was ahead */
+    must(!atomic_load(&t.link->turn));
+    while (!nl_list_empty(&t.link->posted))
+        nl_list_del(t.link->posted.next);
+    atomic_store(&t.link->turn, true);
+    nl_link_lock(t.link);
+    nl_link_unlock(t.link);                 /* also when there is nobody to call */
+    must(!atomic_load(&t.link->turn));
+    turns_tear_down(&t);
+}
+
+/* Who finds it taken waits, but not for ever; unless somebody waits already: then he is one too many. */
+static void test_turn_is_taken(void **state)
+{
+    turns t;
+
+    (void)state;
+    turns_set_up(&t, 3 * NL_AHEAD_ONE);
+    atomic_store(&t.link->turn, true);
+    sleeper_comes(&t);
+    must(atomic_load(&t.link->turn) && !atomic_load(&t.link->turn_awaited));
+    must(t.link->ahead == 3 * NL_AHEAD_ONE && stats_of(t.link).turn_waits == 1);
+    turns_tear_down(&t);
+
+    for (unsigned n = 2; n > 0; n--) {
+        turns_set_up(&t, 2 * NL_AHEAD_ONE);
+        atomic_store(&t.link->turn, true);
+        atomic_store(&t.link->turn_awaited, true);
+        t.link->ahead = n * NL_AHEAD_ONE;
+        sleeper_comes(&t);
+        must(t.link->ahead == NL_AHEAD_ONE && stats_of(t.link).turn_waits == 0);
+        turns_tear_down(&t);
+    }
+}
+
 static void test_in_turn_is_asked_for(void **state)
 {
     cpu_set_t all, one;
@@ -291,7 +496,8 @@ static void test_close_with_a_crowd(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_all_are_woken), TEST(test_in_turn), TEST(test_in_turn_is_asked_for), TEST(test_last_one_writes),
+        TEST(test_all_are_woken), TEST(test_in_turn), TEST(test_ahead), TEST(test_ahead_is_learnt),
+        TEST(test_turn), TEST(test_turn_is_taken), TEST(test_in_turn_is_asked_for), TEST(test_last_one_writes),
         TEST(test_others_count), TEST(test_starved_thread), TEST(test_no_crowd), TEST(test_close_with_a_crowd),
     };
 
