@@ -411,9 +411,10 @@ def link_take(port: str) -> Operations:
 
     def run(n: int) -> None:
         with link.new_conn() as conn:
+            recv = conn.recv
             conn.send(TAKE, struct.pack(">II", n, BULK))
             for _ in range(n):
-                assert len(conn.recv().payload) == BULK
+                assert len(recv().payload) == BULK
     return run
 
 

@@ -229,6 +229,11 @@ def speed_ratio(ours: Contender, theirs: Contender) -> Spread:
     return time_ratio(theirs, ours)
 
 
+def cpu_ratio(ours: Contender, theirs: Contender) -> Spread:
+    """CPU time of the process per operation, ours over theirs, round by round."""
+    return Spread.of([a / b for a, b in zip(ours.cpu_ns, theirs.cpu_ns, strict=True)])
+
+
 def million_per_second(contender: Contender, by_cpu: bool = False) -> Spread:
     """Operations per second of wall time, or of CPU time of the contender's process."""
     return Spread.of([1e3 / ns for ns in (contender.cpu_ns if by_cpu else contender.wall_ns)])

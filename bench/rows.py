@@ -30,6 +30,7 @@ from race import (
     Server,
     Settings,
     Spread,
+    cpu_ratio,
     micros,
     million_per_second,
     race,
@@ -226,16 +227,21 @@ def many(settings: Settings) -> Iterator[Result]:
               in_python("socket_window", server, place, SIZE, "64", step=64) as python,
               in_python("link_many", server, place, SIZE, "64", step=64) as ours,
               in_python("link_many", server, place, SIZE, "64", step=64, BENCH_SPIN_NS="0") as ours_off,
-              in_python("link_many", server, place, SIZE, "6400", step=6400) as longer):
-            race([core, python, ours, ours_off, longer], settings)
+              in_python("link_many", server, place, SIZE, "6400", step=6400) as longer,
+              in_c("peer", "window", server, place, SIZE, "64", step=64) as bare):
+            race([core, python, ours, ours_off, longer, bare], settings)
             what = "of the client's CPU time" if by_cpu else "of time"
             yield rate_of(f"asks, {what}", place, ours, None if by_cpu else 2.0, by_cpu)
             if by_cpu:
-                yield rate_of(f"asks without trying, {what}", place, ours_off, 2.0, by_cpu)
+                yield rate_of(f"asks without trying, {what}", place, ours_off, None, by_cpu)
             yield rate_of(f"nl_ask_many in C, {what}", place, core, None, by_cpu)
+            yield rate_of(f"bare window in C, {what}", place, bare, None, by_cpu)
             yield rate_of(f"6400 at a time, {what}", place, longer, None, by_cpu)
             # A machine is fast or slow: where these two million were asked for, the window made 1.3.
             yield speed_of("ask_many / bare Python window", place, ours, python, 2.0 / 1.3)
+            if by_cpu:
+                yield Result("asks a second of CPU time, ask_many / bare Python window", place.name,
+                             cpu_ratio(python, ours), "x", 2.0 / 1.3, at_least=True)
 
 
 @row(6, "64 threads that ask on one link")
@@ -557,11 +563,6 @@ def latency(settings: Settings) -> Iterator[Result]:
 def late_ratio(ours: Contender, theirs: Contender, index: int) -> Spread:
     """A percentile of ours over that of theirs, round by round."""
     return Spread.of([a[index] / b[index] for a, b in zip(ours.late_ns, theirs.late_ns, strict=True)])
-
-
-def cpu_ratio(ours: Contender, theirs: Contender) -> Spread:
-    """CPU time of the process per operation, ours over theirs, round by round."""
-    return Spread.of([a / b for a, b in zip(ours.cpu_ns, theirs.cpu_ns, strict=True)])
 
 
 @row(16, "Beside floods of packets that nobody wants")
