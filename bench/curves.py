@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 
 from race import ANYWHERE, ONE_CORE, Contender, Settings, Spread, race, time_ratio
-from rows import SIZE, in_c, in_python, installed, node, state
+from rows import SIZE, for_crowds, in_c, in_python, installed, node, state
 
 LARGEST = 0x4000000 - 10        # the payload of the largest packet that NEO allows
 
@@ -91,7 +91,7 @@ def threads(settings: Settings) -> Iterator[Point]:
         with (node(ANYWHERE) as server,
               in_python("socket_threads", server, ANYWHERE, SIZE, str(number), step=number) as bare,
               in_python("link_threads", server, ANYWHERE, SIZE, str(number), step=number) as ours):
-            race([bare, ours], settings)
+            race([bare, ours], for_crowds(settings))
             yield from points("threads", number, bare, ours)
 
 
