@@ -46,7 +46,8 @@ class Limits(NamedTuple):
     closed_seconds: float | None = _default[7]
     """How long the id of a closed Conn still answers "connection closed"."""
     spin_seconds: float | None = _default[8]
-    """How long a thread that waits tries the socket before it sleeps, if it may run on two processors; 0 is never."""
+    """How long a thread that waits tries the socket before it sleeps, if it may run on two processors, and not on that of a
+    peer of the same host; 0 is never."""
     stray_share: float | None = _default[9]
     """The share of a processor's time, above 0 and up to 1, that packets nobody wants (requests that are refused, packets
     for closed or unknown Conns) may take, all links of the process together. A link that brings more is read more

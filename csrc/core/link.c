@@ -323,6 +323,7 @@ nl_err nl_link_new_open(int fd, const nl_link_config *config, nl_tls *tls, const
     link->peer = address_of(fd, sys_getpeername, &link->peer_len);
     if (!link->local || !link->peer || !(link->pool = nl_pool_new()) || !keep_early(link, tls, early, early_len))
         goto no_memory;
+    nl_rx_init(link);
     if ((e = nl_poller_add(&link->pollee)) != NL_OK) {
         nl_fault_set(why, e, errno, "the background thread cannot be started: %s", strerror(errno));
         goto fail;

@@ -131,7 +131,7 @@ typedef struct nl_rx {
     int64_t      spin_ns;               /* [const] the adaptive try, 0: none. See rx.c */
     atomic_uint  dear_ns;               /* how long the next NL_TRY may take, as the last sleep was dear; or 0 */
     unsigned     spin_skip NL_RX, spin_backoff NL_RX;
-    bool         beside NL_RX;          /* the peer was on our processor when last looked for: nothing is tried ... */
+    bool         near NL_RX;            /* the peer runs where we may, when last looked for: nothing is tried ... */
     bool         looks NL_RX;           /* ... and it is looked for when the next sleep ends */
     unsigned     spun NL_RX;            /* this turn: 1 tried, 2 and something came */
 } nl_rx;
@@ -268,6 +268,8 @@ void   nl_waiters_wake_locked(nl_link *link, nl_list *on) NL_LOCKED;    /* all o
  * NL_ETIMEOUT: not ready. NL_EINTR: a signal came, ready or not; the caller looks once more at what it waited for, and
  * does not wait again before the signal was told. Off its list in any case, and whatever it held it has passed on. */
 nl_err nl_rx_wait_locked(nl_link *link, nl_waiter *w, int64_t deadline_ns) NL_LOCKED;
+bool   nl_cpu_is_ours(int cpu);                         /* may the calling thread run on it? */
+void   nl_rx_init(nl_link *link) NL_UNSHARED;           /* when it knows its addresses */
 void   nl_rx_unpause_locked(nl_link *link) NL_LOCKED;                   /* after rx.bytes went down */
 void   nl_rx_tell_end_locked(nl_link *link) NL_LOCKED;  /* back from a write, and tx_fault is set if it failed */
 /* A packet was thrown away, which may have been answered. */

@@ -330,25 +330,33 @@ static ssize_t rx_read(nl_link *link, int flags, nl_fault *why) NL_READER
     return errno == EWOULDBLOCK ? -EAGAIN : -errno;
 }
 
-/* Does the peer run on our processor? Its last bytes were sent from here. Unix sockets do not say. */
-static bool rx_peer_is_beside(const nl_link *link)
+bool nl_cpu_is_ours(int cpu)
+{
+    cpu_set_t ours;
+
+    return cpu >= 0 && cpu < CPU_SETSIZE && sched_getaffinity(0, sizeof ours, &ours) == 0 &&
+           CPU_ISSET((size_t)cpu, &ours);
+}
+
+/* Does the peer run on a processor that we may use? Its last bytes were sent from there. Unix sockets do not say. */
+static bool rx_peer_is_near(const nl_link *link)
 {
     int cpu = -1;
     socklen_t size = sizeof cpu;
 
     return nl_link_is_local(link) && sys_getsockopt(link->fd, SOL_SOCKET, SO_INCOMING_CPU, &cpu, &size) == 0 &&
-           cpu >= 0 && cpu == sched_getcpu();
+           nl_cpu_is_ours(cpu);
 }
 
 /* What was slept for has come. */
-static void rx_look_beside(nl_link *link) NL_READER
+static void rx_look_for_peer(nl_link *link) NL_READER
 {
     nl_rx *rx = &link->rx;
-    bool was = rx->beside;
+    bool was = rx->near;
 
     rx->looks = false;
-    rx->beside = rx_peer_is_beside(link);
-    if (rx->beside)
+    rx->near = rx_peer_is_near(link);
+    if (rx->near)
         rx->spin_skip = SPIN_BACKOFF_MAX;
     else if (was)
         rx->spin_backoff = 0;
@@ -357,8 +365,9 @@ static void rx_look_beside(nl_link *link) NL_READER
 /* Tries for a few microseconds. Worth it when answers come faster than a thread falls asleep and wakes; a miss makes
  * the next tries rarer, up to one in SPIN_BACKOFF_MAX + 1, so a slow peer costs next to nothing. A peer on our own
  * processor cannot answer meanwhile, or the kernel moves it to another one, which may have to be woken for each request,
- * and then it stays there: so after two misses in a row it is looked where the peer is, and while it is here nothing is
- * tried. Unless the last sleep was dear: then it is tried in any case, for `dear_ns`. */
+ * and then it stays there. So nothing is tried for a peer that may run beside us: a link within one host begins with a
+ * look where it is, and two misses in a row have another one. Unless the last sleep was dear: then it is tried in any
+ * case, for `dear_ns`. */
 static ssize_t rx_spin(nl_link *link, int64_t deadline_ns, int64_t dear_ns, nl_fault *why) NL_READER
 {
     nl_rx *rx = &link->rx;
@@ -371,7 +380,7 @@ static ssize_t rx_spin(nl_link *link, int64_t deadline_ns, int64_t dear_ns, nl_f
         rx->spin_skip--;
         return -EAGAIN;
     }
-    if (rx->beside && !dear_ns) {
+    if (rx->near && !dear_ns) {
         rx->looks = true;
         return -EAGAIN;
     }
@@ -466,7 +475,7 @@ static ssize_t rx_read_asleep(nl_link *link, int flags, nl_fault *why) NL_READER
     ssize_t n = rx_read(link, flags, why);
 
     if (n > 0 && link->rx.looks)
-        rx_look_beside(link);
+        rx_look_for_peer(link);
     return n;
 }
 
@@ -805,6 +814,11 @@ bool nl_rx_sweep(nl_link *link)
     }
     nl_link_unlock(link);
     return again;
+}
+
+void nl_rx_init(nl_link *link) NL_UNSHARED
+{
+    link->rx.near = nl_link_is_local(link);         /* until it was looked for */
 }
 
 void nl_rx_fini(nl_link *link) NL_UNSHARED

@@ -446,7 +446,7 @@ static bool find_two_cpus(size_t cpu[2])
     return n == 2;
 }
 
-typedef struct beside {
+typedef struct near {
     job         job;        /* on a processor of its own, `here` */
     size_t      here;
     int         peer;
@@ -454,11 +454,11 @@ typedef struct beside {
     unsigned    made;       /* ... and so many of the tries were made */
     uint32_t    id;
     atomic_bool sleeps;
-} beside;
+} near;
 
 static void job_try_and_sleep(job *j)
 {
-    beside *b = (beside *)(void *)j;
+    near *b = (near *)(void *)j;
     nl_packet *packet;
     nl_ask ask;
 
@@ -474,7 +474,7 @@ static void job_try_and_sleep(job *j)
 }
 
 /* The answer is sent from a processor of the peer's when the asker has the read token: only he can read it. */
-static unsigned ask_beside(beside *b, unsigned tries, size_t peer_cpu)
+static unsigned ask_near(near *b, unsigned tries, size_t peer_cpu)
 {
     b->tries = tries;
     b->made = 0;
@@ -487,13 +487,14 @@ static unsigned ask_beside(beside *b, unsigned tries, size_t peer_cpu)
     return b->made;
 }
 
-/* Whoever tries keeps a peer on his own processor from answering; so it is seen where the peer is. */
-static void test_nothing_is_tried_beside_the_peer(void **state)
+/* Whoever tries keeps a peer on his own processor from answering, and may have it moved; so it is seen where it is, and
+ * nothing is tried when that is one of his own. */
+static void test_nothing_is_tried_near_the_peer(void **state)
 {
     nl_link_config c = config_of(NL_CLIENT, KIND_2016);
     cpu_set_t all;
     size_t cpu[2];
-    beside b = { .made = 0 };
+    near b = { .made = 0 };
 
     (void)state;
     if (!find_two_cpus(cpu)) {
@@ -504,17 +505,35 @@ static void test_nothing_is_tried_beside_the_peer(void **state)
     c.limits.spin_ns = 1;
     b.job.link = link_and_peer(&c, true, &b.peer);
     b.here = cpu[0];
-    must(ask_beside(&b, 1, cpu[0]) == 1);       /* skipped now: 1, of which the sleep takes it */
-    must(ask_beside(&b, 1, cpu[0]) == 1);       /* 3, and the peer is looked for, and found: 255 */
-    must(ask_beside(&b, 10, cpu[1]) == 0);      /* and not looked for now */
-    must(ask_beside(&b, 243, cpu[1]) == 0);     /* with both sleeps that is all of them */
-    must(ask_beside(&b, 1, cpu[0]) == 0);       /* looked for, and found */
-    must(ask_beside(&b, 255, cpu[1]) == 0);     /* this sleep finds that it has left ... */
-    must(ask_beside(&b, 1, cpu[1]) == 1);       /* ... and it is as if nothing had been tried yet */
-    must(ask_beside(&b, 1, cpu[1]) == 1);
+    must(ask_near(&b, 1, cpu[1]) == 0);         /* looked for, and not found */
+    must(ask_near(&b, 1, cpu[0]) == 1);         /* skipped now: 1, of which the sleep takes it */
+    must(ask_near(&b, 1, cpu[0]) == 1);         /* 3, and the peer is looked for, and found: 255 */
+    must(ask_near(&b, 10, cpu[1]) == 0);        /* and not looked for now */
+    must(ask_near(&b, 243, cpu[1]) == 0);       /* with both sleeps that is all of them */
+    must(ask_near(&b, 1, cpu[0]) == 0);         /* looked for, and found */
+    must(ask_near(&b, 255, cpu[1]) == 0);       /* this sleep finds that it has left ... */
+    must(ask_near(&b, 1, cpu[1]) == 1);         /* ... and it is as if nothing had been tried yet */
+    must(ask_near(&b, 1, cpu[1]) == 1);
     must(sched_setaffinity(0, sizeof all, &all) == 0);
     close(b.peer);
     link_free(b.job.link);
+}
+
+/* Whose processors they are is the thread's affinity, not where it happens to be. */
+static void test_whose_processor(void **state)
+{
+    cpu_set_t all;
+    size_t cpu[2];
+
+    (void)state;
+    must(!nl_cpu_is_ours(-1) && !nl_cpu_is_ours(CPU_SETSIZE));
+    if (!find_two_cpus(cpu))
+        return;
+    must(nl_cpu_is_ours((int)cpu[0]) && nl_cpu_is_ours((int)cpu[1]));
+    must(sched_getaffinity(0, sizeof all, &all) == 0);
+    run_on(cpu[1]);
+    must(!nl_cpu_is_ours((int)cpu[0]) && nl_cpu_is_ours((int)cpu[1]));
+    must(sched_setaffinity(0, sizeof all, &all) == 0);
 }
 
 static struct addrinfo *address(const char *text)
@@ -622,8 +641,8 @@ int main(void)
         TEST(test_token_travels), TEST(test_leader_leaves), TEST(test_poller_reads_for_nobody),
         TEST(test_own_asks_while_nobody_accepts), TEST(test_pause_with_waiters), TEST(test_pause_ends_with_the_conn),
         TEST(test_giants), TEST(test_sizes_back_to_back), TEST(test_idle_link_is_idle),
-        TEST(test_idle_link_has_a_small_table), TEST(test_idle_link_has_no_block), TEST(test_nothing_is_tried_beside_the_peer),
-        TEST(test_peers_of_this_host),
+        TEST(test_idle_link_has_a_small_table), TEST(test_idle_link_has_no_block),
+        TEST(test_nothing_is_tried_near_the_peer), TEST(test_whose_processor), TEST(test_peers_of_this_host),
         TEST(test_a_dear_sleep_is_tried_for), TEST(test_receive_timeout),
     };
 
