@@ -5,12 +5,12 @@
  * How a sleeper is woken
  *   Its futex word is set under the lock, but FUTEX_WAKE waits until the lock is let go of: a thread that is woken
  *   while the lock is held runs into it and sleeps again, which costs more than the wake-up did. So a post puts the
- *   waiter on link.posted, and nl_link_unlock(), the only way to let go of the lock, takes the addresses of the words
- *   with it. None is lost: the word is 1 before the lock is free, and the kernel compares it before it puts anybody to
- *   sleep. By the time of the call the waiter may have seen the word, returned, and its stack may be something else's
- *   or gone. That is harmless: only the kernel looks at the address, and it takes that of a private futex for a key,
- *   not for memory. The worst is a wake-up for another futex that has come to live there, and whoever sleeps on a
- *   futex, here and in the C library, looks again at what he waits for.
+ *   waiter on link.posted, and nl_link_unlock() and nl_link_unlock_and_leave(), the only ways to let go of the lock, take
+ *   the addresses of the words with them. None is lost: the word is 1 before the lock is free, and the kernel compares
+ *   it before it puts anybody to sleep. By the time of the call the waiter may have seen the word, returned, and its
+ *   stack may be something else's or gone. That is harmless: only the kernel looks at the address, and it takes that of
+ *   a private futex for a key, not for memory. The worst is a wake-up for another futex that has come to live there, and
+ *   whoever sleeps on a futex, here and in the C library, looks again at what he waits for.
  *
  * In turn
  *   Threads that all need a lock of their caller's next, Python's GIL, gain nothing by coming together: one gets it, and
@@ -81,9 +81,9 @@ static void unlock_and_call(nl_link *link, unsigned ahead, bool leaves) NL_RELEA
         w->called = true;
         words[n++] = &w->word;
     }
-    pthread_mutex_unlock(&link->mu);
     if (!leaves && atomic_load_explicit(&link->turn, memory_order_relaxed))
         atomic_store_explicit(&link->turn, false, memory_order_relaxed);
+    pthread_mutex_unlock(&link->mu);            /* from here on the link may be gone */
     for (size_t i = 0; i < n; i++)
         HAND_ON(unlock_wake, sys_futex_wake(words[i], 1));
 }
