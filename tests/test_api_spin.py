@@ -43,13 +43,21 @@ while request := sock.recv(head.size, socket.MSG_WAITALL):
 """
 
 
+def tcp_pair():
+    """As socket.socketpair(), of TCP."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return socket.create_connection(server.getsockname()), server.accept()[0]
+
+
 @contextmanager
-def slow_peer(when_asleep=False, **limits):
+def slow_peer(when_asleep=False, tcp=False, peer_cpus=None, **limits):
     """A link to it."""
-    ours, theirs = socket.socketpair()
+    ours, theirs = tcp_pair() if tcp else socket.socketpair()
     us = f"/proc/{os.getpid()}/task/{threading.get_native_id()}/stat" if when_asleep else ""
     with theirs:
         peer = subprocess.Popen([sys.executable, "-c", ECHO, str(theirs.fileno()), us], pass_fds=[theirs.fileno()])
+    if peer_cpus:
+        os.sched_setaffinity(peer.pid, peer_cpus)
     with peer, neolink.NodeLink(ours, "client", limits=neolink.Limits(**limits)) as link:
         yield link
     assert peer.returncode == 0
@@ -125,6 +133,29 @@ def test_misses_that_cost_more_than_a_try_do_not_make_it_rare():
                 link.ask(0x2E)
                 asked += 1
         peer.result()
+
+
+@many_processors
+def test_peer_that_may_run_here_is_not_tried_for():
+    """A peer of this host, over TCP, while nobody is pinned."""
+    assert stats_of_asks(tcp=True).spins == 0
+
+
+@many_processors
+def test_peer_on_a_processor_of_its_own_is_tried_for():
+    """Also within a host. It is seen where the peer is when an answer was slept for; the poller may have read the first ones."""
+    before = os.sched_getaffinity(0)
+    here, there = sorted(before)[:2]
+    with slow_peer(tcp=True, peer_cpus={there}) as link:
+        os.sched_setaffinity(0, {here})
+        try:
+            asked = 0
+            while not link.stats().spins:
+                assert asked < ASKS
+                link.ask(0x2E)
+                asked += 1
+        finally:
+            os.sched_setaffinity(0, before)
 
 
 def test_one_processor_is_off():
